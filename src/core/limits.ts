@@ -1,0 +1,59 @@
+// Every bound of the system, with unit and reason. A bound that has no reason does not belong here.
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Arena chunk, bytes. Large enough that records rarely straddle, small enough that an idle timeline costs little. */
+export const ARENA_CHUNK_BYTES = 1 * MiB;
+
+/** An open layer is frozen at this many bytes of memory. Two (open and frozen) fit the 1 GiB promise with room. */
+export const OPEN_LAYER_BYTES_MAX = 128 * MiB;
+/** All open and frozen layers together, bytes. At the budget sockets are not read. */
+export const OPEN_LAYERS_BUDGET_BYTES = 320 * MiB;
+/** An open layer with changes is frozen at this age, ms, so that a restart has little WAL to replay. */
+export const OPEN_LAYER_AGE_MS_MAX = 10 * 60_000;
+/** A timeline without new WAL for this long, ms, is sealed early. */
+export const OPEN_LAYER_IDLE_MS_MAX = 60_000;
+
+/** Payload bytes of one run (versions of one key stored as one LMDB value) before a new run begins. Two 4 KiB LMDB pages and a bit: a read should not drag in history it does not need. */
+export const RUN_BYTES_MAX = 8 * KiB;
+/** LMDB entries appended in one turn of sealing. One turn is a few ms, so page reads wait little. */
+export const SEAL_RUNS_PER_TURN = 1_000;
+/** Sealed layer files kept open, across all timelines. Each costs 3 file descriptors and 184 KiB. */
+export const OPEN_FILES_MAX = 256;
+
+/** A WAL record longer than this is corrupt: PostgreSQL's XLogRecordMaxSize (1020 MiB) is what it writes at most; we insist on memory we can afford. */
+export const WAL_RECORD_BYTES_MAX = 1020 * MiB;
+
+/** Readers parked on one timeline. Past this a compute is better told to retry than left to pile up. */
+export const LSN_WAITERS_MAX = 4_096;
+/** How long a page read may wait for WAL, ms. Neon's wait_lsn_timeout is 300 s; a compute gives up sooner. */
+export const WAIT_LSN_MS_MAX = 60_000;
+
+/** Requests of one connection that are being answered; beyond it the socket is not read. */
+export const REQUESTS_IN_FLIGHT_MAX = 1_024;
+/** Bytes of answers a slow reader may leave unread before its socket is not read, bytes. */
+export const UNSENT_BYTES_MAX = 4 * MiB;
+/** A startup packet longer than this is not one: PostgreSQL's MAX_STARTUP_PACKET_LENGTH, bytes. */
+export const STARTUP_PACKET_BYTES_MAX = 10_000;
+/** A frontend message longer than this is refused, bytes. Our longest command is far shorter. */
+export const FRONTEND_MESSAGE_BYTES_MAX = 64 * KiB;
+/** A backend message (WAL, base backup) longer than this is refused, bytes. walsender sends at most 128 KiB. */
+export const BACKEND_MESSAGE_BYTES_MAX = 64 * MiB;
+
+/** WAL redo processes. One per core that page reads may use. */
+export const REDO_PROCESSES = 2;
+/** One page's redo may take this long, ms, before its process is taken for stuck. */
+export const REDO_DEADLINE_MS = 60_000;
+/** Requests that wait for a redo process; beyond it reads are refused. */
+export const REDO_QUEUE_MAX = 65_536;
+/** Bytes written to a redo process ahead of its answers. Keeps both sides' pipes moving. */
+export const REDO_WINDOW_BYTES = 1 * MiB;
+
+/** Rebuilt pages kept in memory, bytes, for all timelines. */
+export const PAGE_CACHE_BYTES_MAX = 64 * MiB;
+
+/** Record boundaries are kept per this many bytes of WAL. */
+export const BOUNDARY_WINDOW_BYTES = 64 * KiB;
+/** At most one commit-time sample per this many microseconds. */
+export const COMMIT_TIME_SAMPLE_US = 10_000;

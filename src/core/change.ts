@@ -50,5 +50,10 @@ export interface MetadataView {
   /** Newest VALUE of a key, a copy; undefined when there is none or it has ended. */
   value(group: number, block: number): Uint8Array | undefined;
   /** Calls back for every live key of `kind` whose a (and b, when given) match: ids of this sink's table. */
-  list(kind: number, a: number | undefined, b: number | undefined, each: (group: number, block: number, value: Uint8Array) => void): void;
+  list(
+    kind: number,
+    a: number | undefined,
+    b: number | undefined,
+    each: (group: number, block: number, value: Uint8Array) => void,
+  ): void;
 }

@@ -120,7 +120,10 @@ export function writeKey(view: DataView, at: number, group: Group, block: number
 }
 
 /** Reads what writeKey wrote; the caller has checked the length. */
-export function readKey(view: DataView, at: number): { readonly group: Group; readonly block: number } {
+export function readKey(
+  view: DataView,
+  at: number,
+): { readonly group: Group; readonly block: number } {
   return {
     group: {
       kind: view.getUint8(at) as Kind,

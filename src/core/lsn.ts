@@ -57,8 +57,6 @@ export const Lsn = {
     const aligned = Lsn.align8(lsn);
     if (aligned % WAL_PAGE_BYTES !== 0) return aligned;
     return (aligned +
-      (aligned % WAL_SEGMENT_BYTES === 0
-        ? WAL_LONG_HEADER_BYTES
-        : WAL_SHORT_HEADER_BYTES)) as Lsn;
+      (aligned % WAL_SEGMENT_BYTES === 0 ? WAL_LONG_HEADER_BYTES : WAL_SHORT_HEADER_BYTES)) as Lsn;
   },
 } as const;

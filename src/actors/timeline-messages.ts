@@ -1,0 +1,60 @@
+// What a timeline actor can be told. Kept apart from the actor so that others import types only.
+
+import type { ReadError } from "../core/errors.ts";
+import type { Lsn } from "../core/lsn.ts";
+import type { PageAnswer, PageBatch } from "../core/page-batch.ts";
+import type { Result } from "../core/result.ts";
+import type { BackupSource } from "../core/backup-source.ts";
+import type { ActorRef, Reply } from "./runtime.ts";
+
+/** Positions of a timeline, always by these names (ARCHITECTURE.md). */
+export interface Positions {
+  readonly received: Lsn;
+  readonly visible: Lsn;
+  readonly durable: Lsn;
+  readonly uploaded: Lsn;
+}
+
+/** What a WAL receiver hears from its timeline. */
+export type WalProgressMsg =
+  /** Bytes up to `received` were taken in; those up to `durable` are fsynced: report them upstream. */
+  | { readonly kind: "progress"; readonly positions: Positions }
+  /** The timeline refuses this WAL (wrong start, corrupt record, broken); the connection must close. `retry` false: do not reconnect. */
+  | { readonly kind: "wal-refused"; readonly reason: string; readonly retry: boolean };
+
+export type TimelineMsg =
+  /** Page-service requests of one socket read. Answered in the order of the requests, when all are known. */
+  | {
+      readonly kind: "read";
+      readonly batch: PageBatch;
+      readonly reply: Reply<readonly PageAnswer[]>;
+    }
+  /** A consistent source for basebackup/fullbackup at `lsn` (waits for it), or at the last record. */
+  | {
+      readonly kind: "backup-source";
+      readonly lsn: Lsn | undefined;
+      readonly reply: Reply<Result<BackupSource, ReadError>>;
+    }
+  /** `lease lsn`: keeps history readable at `lsn`; answers the end of the lease in Unix ms, or undefined if refused. */
+  | { readonly kind: "lease"; readonly lsn: Lsn; readonly reply: Reply<number | undefined> }
+  /** A WAL receiver announces itself; the answer says where streaming must start. Any earlier receiver is told to close. */
+  | {
+      readonly kind: "wal-attach";
+      readonly receiver: ActorRef<WalProgressMsg>;
+      readonly reply: Reply<Result<WalStart, string>>;
+    }
+  /** WAL bytes that start at `at`. `bytes` may be kept. */
+  | {
+      readonly kind: "wal";
+      readonly receiver: ActorRef<WalProgressMsg>;
+      readonly at: Lsn;
+      readonly bytes: Uint8Array;
+    };
+
+export interface WalStart {
+  /** Where START_REPLICATION must begin: the end of the last whole record, past a page header if there. */
+  readonly lsn: Lsn;
+  readonly tli: number;
+  /** pg_control's system identifier, decimal; checked against IDENTIFY_SYSTEM. */
+  readonly systemId: string;
+}

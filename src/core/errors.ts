@@ -1,0 +1,61 @@
+// Refusals: what may be asked and not given, and the sentence that says so with the remedy.
+
+import { Lsn } from "./lsn.ts";
+import { type RelTag, formatRel } from "./page.ts";
+
+export type ReadError =
+  | { readonly kind: "bad-request"; readonly message: string }
+  | { readonly kind: "relation-missing"; readonly rel: RelTag; readonly at: Lsn }
+  | { readonly kind: "lsn-collected"; readonly asked: Lsn; readonly cutoff: Lsn }
+  | {
+      readonly kind: "lsn-timeout";
+      readonly asked: Lsn;
+      readonly last: Lsn;
+      readonly waitedMs: number;
+    }
+  | { readonly kind: "not-readable-yet"; readonly asked: Lsn; readonly readableFrom: Lsn }
+  | { readonly kind: "too-many-waiters"; readonly limit: number }
+  | {
+      readonly kind: "redo-failed";
+      readonly page: string;
+      readonly at: Lsn;
+      readonly reason: string;
+    }
+  | { readonly kind: "corrupt"; readonly what: string; readonly reason: string }
+  | { readonly kind: "timeline-broken"; readonly reason: string }
+  | { readonly kind: "shutting-down" };
+
+/** The sentence a compute sees (wire-protocol: pagestream error 103). */
+export function readErrorText(error: ReadError): string {
+  switch (error.kind) {
+    case "bad-request":
+      return `Bad request: ${error.message}`;
+    case "relation-missing":
+      return `Read error: relation ${formatRel(error.rel)} does not exist at ${Lsn.format(error.at)}`;
+    case "lsn-collected":
+      return (
+        `Bad request: tried to request a page version that was garbage collected. requested at ` +
+        `${Lsn.format(error.asked)} gc cutoff ${Lsn.format(error.cutoff)}`
+      );
+    case "lsn-timeout":
+      return (
+        `LSN timeout: waited ${error.waitedMs} ms for ${Lsn.format(error.asked)}, ` +
+        `the timeline is at ${Lsn.format(error.last)}; is its WAL source connected?`
+      );
+    case "not-readable-yet":
+      return (
+        `Read error: the timeline is readable from ${Lsn.format(error.readableFrom)} on, ` +
+        `asked at ${Lsn.format(error.asked)}; wait until the base backup's WAL has been taken in`
+      );
+    case "too-many-waiters":
+      return `Read error: more than ${error.limit} reads wait for WAL on this timeline; retry`;
+    case "redo-failed":
+      return `Read error: WAL redo of page ${error.page} at ${Lsn.format(error.at)} failed: ${error.reason}`;
+    case "corrupt":
+      return `Read error: ${error.what} is corrupt: ${error.reason}; restore it from backup`;
+    case "timeline-broken":
+      return `Read error: the timeline is broken: ${error.reason}`;
+    case "shutting-down":
+      return "shutdown";
+  }
+}

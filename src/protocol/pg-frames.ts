@@ -1,0 +1,82 @@
+// Chunks of a PostgreSQL connection to whole messages, for both directions. No socket. A message
+// that lies whole in one chunk is handed out as a view of it (sockets give fresh memory for every
+// chunk, so a view may be kept); one that is split is joined once.
+
+import { MalformedInput } from "../core/assert.ts";
+
+/** Called for every whole message: its type byte and its body (length word removed). */
+export type OnMessage = (type: number, body: Uint8Array) => void;
+
+const HEADER_BYTES = 5;
+
+/** Messages of type byte, u32 length (itself included), body: everything after the startup packet. */
+export class Framer {
+  private readonly parts: Uint8Array[] = [];
+  private have = 0;
+  private need = HEADER_BYTES;
+  private readonly onMessage: OnMessage;
+  private readonly messageBytesMax: number;
+
+  /** Throws MalformedInput from `push` for a message longer than `messageBytesMax`. */
+  constructor(onMessage: OnMessage, messageBytesMax: number) {
+    this.onMessage = onMessage;
+    this.messageBytesMax = messageBytesMax;
+  }
+
+  /** Bytes of an incomplete message held back. */
+  get pendingBytes(): number {
+    return this.have;
+  }
+
+  push(chunk: Uint8Array): void {
+    if (this.have === 0) {
+      this.run(chunk);
+      return;
+    }
+    this.parts.push(chunk);
+    this.have += chunk.length;
+    if (this.have < this.need) return;
+    const joined = new Uint8Array(this.have);
+    let at = 0;
+    for (const part of this.parts) {
+      joined.set(part, at);
+      at += part.length;
+    }
+    this.parts.length = 0;
+    this.have = 0;
+    this.run(joined);
+  }
+
+  private run(bytes: Uint8Array): void {
+    let at = 0;
+    for (;;) {
+      const left = bytes.length - at;
+      if (left < HEADER_BYTES) {
+        this.need = HEADER_BYTES;
+        break;
+      }
+      const length =
+        bytes[at + 1]! * 0x100_0000 +
+        ((bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!);
+      if (length < 4 || length > this.messageBytesMax) {
+        throw new MalformedInput(
+          `message of type ${printable(bytes[at]!)} says ${length} bytes; ` +
+            `4 to ${this.messageBytesMax} are accepted`,
+        );
+      }
+      if (left < length + 1) {
+        this.need = length + 1;
+        break;
+      }
+      this.onMessage(bytes[at]!, bytes.subarray(at + HEADER_BYTES, at + 1 + length));
+      at += length + 1;
+    }
+    if (at < bytes.length) {
+      this.parts.push(bytes.subarray(at));
+      this.have = bytes.length - at;
+    }
+  }
+}
+
+const printable = (type: number): string =>
+  type >= 0x21 && type < 0x7f ? `'${String.fromCharCode(type)}'` : `0x${type.toString(16)}`;

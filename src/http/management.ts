@@ -1,0 +1,125 @@
+// What the management API needs from the program. Routes parse requests into these values and
+// print what comes back; the program implements it over its actors, tests in memory. Every method
+// answers: refusals are values, a rejected promise is a bug and becomes a 500.
+
+import type { AdminError } from "../core/admin-error.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
+import type { Group } from "../core/key.ts";
+import type { Lsn } from "../core/lsn.ts";
+import type { RelTag } from "../core/page.ts";
+import type { Result } from "../core/result.ts";
+import type { LsnByTimestamp, PageVersionInfo, TenantInfo, TimelineInfo } from "../protocol/api.ts";
+import type { CheckReport, Status } from "../protocol/api-status.ts";
+import type { ComputeInfo, Job } from "../protocol/api-work.ts";
+
+/** "default" is the one tenant of a program that was not told otherwise. */
+export type TenantRef =
+  { readonly kind: "default" } | { readonly kind: "id"; readonly id: TenantId };
+
+export type TimelineRef =
+  | { readonly kind: "id"; readonly id: TimelineId }
+  | { readonly kind: "name"; readonly name: string };
+
+export type BranchPoint =
+  /** The last record when the request is handled. */
+  | { readonly kind: "latest" }
+  | { readonly kind: "lsn"; readonly lsn: Lsn }
+  /** The newest LSN whose commits all happened at or before this moment, Unix microseconds. */
+  | { readonly kind: "time"; readonly unixUs: number };
+
+export type CreateTimeline =
+  | {
+      readonly kind: "bootstrap";
+      /** Given by the caller (Neon's clients do) or chosen by the program. */
+      readonly timelineId: TimelineId | undefined;
+      readonly name: string | undefined;
+      /** Major version, e.g. 15. */
+      readonly pgVersion: number | undefined;
+    }
+  | {
+      readonly kind: "branch";
+      readonly timelineId: TimelineId | undefined;
+      readonly name: string | undefined;
+      readonly ancestor: TimelineRef;
+      readonly at: BranchPoint;
+    };
+
+export interface Follow {
+  /** Contains the password: never log it. */
+  readonly conninfo: string;
+  readonly name: string;
+  readonly timelineId: TimelineId | undefined;
+  /** Bytes a second of the base backup. */
+  readonly maxRateBytes: number | undefined;
+  readonly slot: string | undefined;
+}
+
+export interface ComputeStart {
+  readonly timeline: TimelineRef;
+  readonly port: number | undefined;
+  readonly dir: string | undefined;
+  /** Commits wait until the page server has fsynced them. */
+  readonly synchronous: boolean;
+}
+
+/** What to dump: a block of a relation, or any key. */
+export type DumpTarget =
+  | { readonly kind: "rel"; readonly rel: RelTag; readonly block: number }
+  | { readonly kind: "key"; readonly group: Group; readonly block: number };
+
+/** The route adds the key's text, the decoded header and base64. */
+export interface Dumped {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  /** The LSN that was read at. */
+  readonly lsn: Lsn;
+  /** The relation's blocks at that LSN; undefined for keys that are not pages of a relation. */
+  readonly relBlocks: number | undefined;
+  /** 8192 bytes; undefined for keys that are not pages. */
+  readonly page: Uint8Array | undefined;
+  /** Newest first, down to the first that needs nothing older. */
+  readonly versions: readonly PageVersionInfo[];
+}
+
+type Answer<T> = Promise<Result<T, AdminError>>;
+
+export interface Management {
+  status(): Answer<Status>;
+
+  listTenants(): Answer<readonly TenantInfo[]>;
+  getTenant(tenant: TenantRef): Answer<TenantInfo>;
+  /** Same id again: the existing one. */
+  createTenant(id: TenantId | undefined): Answer<TenantInfo>;
+
+  listTimelines(tenant: TenantRef): Answer<readonly TimelineInfo[]>;
+  getTimeline(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
+  /** The same request again (same id, same ancestor and LSN) answers the existing timeline. */
+  createTimeline(tenant: TenantRef, request: CreateTimeline): Answer<TimelineInfo>;
+
+  follow(tenant: TenantRef, request: Follow): Answer<Job>;
+  computeStart(tenant: TenantRef, request: ComputeStart): Answer<Job>;
+  computeStop(tenant: TenantRef, timeline: TimelineRef): Answer<Job>;
+  listComputes(tenant: TenantRef): Answer<readonly ComputeInfo[]>;
+
+  listJobs(): Answer<readonly Job[]>;
+  /** Answers when the job has ended, at the latest after `waitMs` (0: at once). */
+  getJob(id: string, waitMs: number): Answer<Job>;
+
+  /** `at` undefined: at the last record. */
+  dumpPage(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    target: DumpTarget,
+    at: Lsn | undefined,
+  ): Answer<Dumped>;
+  lsnByTimestamp(tenant: TenantRef, timeline: TimelineRef, unixUs: number): Answer<LsnByTimestamp>;
+  /** Unix microseconds of the newest commit at or before `lsn`; undefined: none is known. */
+  timestampOfLsn(tenant: TenantRef, timeline: TimelineRef, lsn: Lsn): Answer<number | undefined>;
+  /** Keeps history readable at `lsn`; the end of the lease in Unix ms. */
+  lease(tenant: TenantRef, timeline: TimelineRef, lsn: Lsn): Answer<number>;
+
+  /** Walks the whole store and reports every broken invariant. */
+  check(tenant: TenantRef): Answer<CheckReport>;
+  /** Begins an orderly stop and answers at once. */
+  shutdown(): Answer<undefined>;
+}

@@ -1,0 +1,60 @@
+// Management API: the state of the whole program, and the outcome of a check of its store.
+
+import Type from "typebox";
+import { type Api, Hex32, PositionsInfo, SourceInfo, TimeText, TimelineState } from "./api.ts";
+
+/** One actor of the live tree. The order is that of spawning; `path` says who is whose child. */
+export const TreeNodeInfo = Type.Object({
+  path: Type.String(),
+  state: Type.Union([Type.Literal("running"), Type.Literal("backing-off"), Type.Literal("broken")]),
+  restarts: Type.Number(),
+  last_crash: Type.Optional(Type.String()),
+  since: TimeText,
+});
+export type TreeNodeInfo = Api<typeof TreeNodeInfo>;
+
+export const TimelineSummary = Type.Object({
+  tenant_id: Hex32,
+  timeline_id: Hex32,
+  name: Type.String(),
+  ancestor_name: Type.Optional(Type.String()),
+  state: TimelineState,
+  positions: PositionsInfo,
+  source: SourceInfo,
+});
+export type TimelineSummary = Api<typeof TimelineSummary>;
+
+export const Status = Type.Object({
+  /** Node id, as Neon's status has it. */
+  id: Type.Number(),
+  version: Type.String(),
+  state: Type.Union([Type.Literal("starting"), Type.Literal("running"), Type.Literal("stopping")]),
+  pid: Type.Number(),
+  started_at: TimeText,
+  uptime_ms: Type.Number(),
+  data_dir: Type.String(),
+  /** host:port */
+  page_service: Type.String(),
+  /** http://host:port */
+  http: Type.String(),
+  rss_bytes: Type.Number(),
+  open_layers_bytes: Type.Number(),
+  redo: Type.Object({
+    processes: Type.Number(),
+    queued: Type.Number(),
+    pages: Type.Number(),
+    failures: Type.Number(),
+  }),
+  timelines: Type.Array(TimelineSummary),
+  tree: Type.Array(TreeNodeInfo),
+});
+export type Status = Api<typeof Status>;
+
+export const CheckReport = Type.Object({
+  layers: Type.Number(),
+  versions: Type.Number(),
+  ms: Type.Number(),
+  /** One sentence each, with the invariant's number. Empty is clean. */
+  problems: Type.Array(Type.String()),
+});
+export type CheckReport = Api<typeof CheckReport>;

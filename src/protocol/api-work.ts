@@ -1,0 +1,96 @@
+// Management API: jobs (long work with visible steps), following a primary, computes.
+
+import Type from "typebox";
+import { type Api, Hex32, LsnText, Name, TimeText, TimelineInfo } from "./api.ts";
+
+export const FollowRequest = Type.Object(
+  {
+    /** postgres://user:password@host:port/dbname or key=value pairs. Never echoed with its password. */
+    conninfo: Type.String({ minLength: 1, maxLength: 4096 }),
+    name: Name,
+    new_timeline_id: Type.Optional(Hex32),
+    /** Bytes a second of the base backup; unlimited without. */
+    max_rate_bytes: Type.Optional(Type.Integer({ minimum: 32_768, maximum: 1_073_741_824 })),
+    /** Name of the physical slot; derived from the timeline's id without. */
+    slot: Type.Optional(Type.String({ pattern: "^[a-z0-9_]{1,63}$" })),
+  },
+  { additionalProperties: false },
+);
+export type FollowRequest = Api<typeof FollowRequest>;
+
+export const ComputeInfo = Type.Object({
+  tenant_id: Hex32,
+  timeline_id: Hex32,
+  /** The timeline's name. */
+  timeline: Type.String(),
+  state: Type.Union([
+    Type.Literal("starting"),
+    Type.Literal("running"),
+    Type.Literal("stopping"),
+    Type.Literal("stopped"),
+    Type.Literal("failed"),
+  ]),
+  port: Type.Number(),
+  /** Data directory; disposable. */
+  dir: Type.String(),
+  pid: Type.Optional(Type.Number()),
+  started_at: Type.Optional(TimeText),
+  /** The LSN it was booted at. */
+  start_lsn: Type.Optional(LsnText),
+  /** For psql. */
+  uri: Type.String(),
+  /** Path of PostgreSQL's log. */
+  log: Type.String(),
+  reason: Type.Optional(Type.String()),
+});
+export type ComputeInfo = Api<typeof ComputeInfo>;
+
+export const StartComputeRequest = Type.Object(
+  {
+    /** Name or id. */
+    timeline: Type.String({ minLength: 1, maxLength: 63 }),
+    /** A free port without. */
+    port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
+    /** Absolute; must be empty or absent. */
+    dir: Type.Optional(Type.String({ pattern: "^/", maxLength: 1024 })),
+    /** False: commits do not wait for the page server (faster; the last moments can be lost). */
+    synchronous: Type.Optional(Type.Boolean()),
+  },
+  { additionalProperties: false },
+);
+export type StartComputeRequest = Api<typeof StartComputeRequest>;
+
+export const JobStep = Type.Object({
+  name: Type.String(),
+  state: Type.Union([Type.Literal("running"), Type.Literal("done"), Type.Literal("failed")]),
+  /** Time so far, or in all. */
+  ms: Type.Number(),
+  bytes_done: Type.Optional(Type.Number()),
+  bytes_total: Type.Optional(Type.Number()),
+  detail: Type.Optional(Type.String()),
+});
+export type JobStep = Api<typeof JobStep>;
+
+/** Long work. Jobs live in memory: after a restart of the server a job's id is unknown. */
+export const Job = Type.Object({
+  id: Type.String(),
+  kind: Type.Union([
+    Type.Literal("follow"),
+    Type.Literal("compute-start"),
+    Type.Literal("compute-stop"),
+  ]),
+  /** What it works on: a timeline's name. */
+  target: Type.String(),
+  state: Type.Union([Type.Literal("running"), Type.Literal("done"), Type.Literal("failed")]),
+  started_at: TimeText,
+  ms: Type.Number(),
+  steps: Type.Array(JobStep),
+  error: Type.Optional(Type.String()),
+  result: Type.Optional(
+    Type.Object({
+      timeline: Type.Optional(TimelineInfo),
+      compute: Type.Optional(ComputeInfo),
+    }),
+  ),
+});
+export type Job = Api<typeof Job>;

@@ -57,3 +57,29 @@ export const PAGE_CACHE_BYTES_MAX = 64 * MiB;
 export const BOUNDARY_WINDOW_BYTES = 64 * KiB;
 /** At most one commit-time sample per this many microseconds. */
 export const COMMIT_TIME_SAMPLE_US = 10_000;
+
+/** WAL handed to a timeline that it has not taken in yet, bytes; beyond it the socket is not read. A few socket reads: enough to keep the timeline busy. */
+export const WAL_IN_FLIGHT_BYTES = 8 * MiB;
+/** WAL messages that queue up are joined until they hold this many bytes: many small commits travel as one message, large chunks are not copied. */
+export const WAL_JOIN_BYTES = 64 * KiB;
+/** Our positions are reported at least this often, ms (PostgreSQL's wal_receiver_status_interval). */
+export const WAL_STATUS_MS = 10_000;
+/** A WAL source that says nothing for this long, ms, is given up (PostgreSQL's wal_receiver_timeout); asked for a reply at half of it. */
+export const WAL_SILENCE_MS_MAX = 60_000;
+/** A timeline that takes in nothing of what it was handed for this long, ms, has lost it (a restart): stream again. */
+export const WAL_UNTAKEN_MS_MAX = 60_000;
+/** A timeline may take this long, ms, to say where streaming starts: it may be replaying its WAL files. */
+export const WAL_ATTACH_MS_MAX = 60_000;
+/** Wait before the first and at most before any later attempt to reach a WAL source again, ms. Short, because synchronous commits wait meanwhile. */
+export const WAL_RETRY_MS_MIN = 200;
+export const WAL_RETRY_MS_MAX = 10_000;
+/** Connecting to a PostgreSQL, TLS and login included, ms. */
+export const REPLICATION_CONNECT_MS_MAX = 15_000;
+/** A replication command's answer, ms. Creating a slot may wait for a checkpoint's lock. */
+export const REPLICATION_COMMAND_MS_MAX = 60_000;
+/** Messages of a base backup read ahead of their consumer, bytes; beyond it the socket is not read. */
+export const REPLICATION_QUEUE_BYTES = 1 * MiB;
+/** A base backup may be silent this long, ms: the server finishes a checkpoint and adds up file sizes first. */
+export const BASE_BACKUP_SILENCE_MS_MAX = 30 * 60_000;
+/** A data directory's lock is waited for this long, ms: its last holder may just have been killed. */
+export const DATA_LOCK_MS_MAX = 2_000;

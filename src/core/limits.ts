@@ -83,3 +83,20 @@ export const REPLICATION_QUEUE_BYTES = 1 * MiB;
 export const BASE_BACKUP_SILENCE_MS_MAX = 30 * 60_000;
 /** A data directory's lock is waited for this long, ms: its last holder may just have been killed. */
 export const DATA_LOCK_MS_MAX = 2_000;
+
+/** Compute links at once. Each costs a socket and some KiB; a compute has one for each backend that reads. */
+export const CONNECTIONS_MAX = 4_000;
+/** Bytes of answers that one message to a timeline asks for; a socket read that wants more is sent as several. */
+export const BATCH_SLAB_BYTES_MAX = 1 * MiB;
+/** Slabs kept for reuse, bytes, all connections together. Enough for 32 links in full flow. */
+export const SLAB_POOL_BYTES_MAX = 32 * MiB;
+/** From accept to a finished login, ms: PostgreSQL's authentication_timeout. */
+export const HANDSHAKE_MS_MAX = 60_000;
+/** A timeline may take this long to answer, ms: the wait for WAL and a redo, and some more. Then the compute is told to reconnect. */
+export const ANSWER_MS_MAX = WAIT_LSN_MS_MAX + REDO_DEADLINE_MS + 30_000;
+/** Answers lie unread this long, ms: the reader is gone. TCP gives up after about 15 min, with all the memory held. */
+export const SEND_STALL_MS_MAX = 5 * 60_000;
+/** How often a connection looks at its deadlines, ms. */
+export const CONNECTION_WATCH_MS = 5_000;
+/** What a connection that is being closed has for its last bytes to be taken, ms. */
+export const CLOSE_GRACE_MS = 2_000;

@@ -1,0 +1,60 @@
+// The program's log: pino, JSON lines, or readable lines on a terminal. What is about a tenant or
+// a timeline is logged through a child that carries their ids. Passwords of conninfo strings and
+// URIs never get out: every finished line passes `redactSecrets`, so no caller has to remember it.
+
+import pino from "pino";
+import { prettyFactory } from "pino-pretty";
+
+/** Fields of one line. An error goes under `err`. */
+export type LogFields = Readonly<Record<string, unknown>>;
+
+interface LogMethod {
+  (fields: LogFields, message: string): void;
+  (message: string): void;
+}
+
+/** What the program logs through. Calls look as pino's do. */
+export interface Log {
+  readonly debug: LogMethod;
+  readonly info: LogMethod;
+  readonly warn: LogMethod;
+  readonly error: LogMethod;
+  /** A log whose every line also carries `fields`, e.g. `{ tenant, timeline }`. */
+  child(fields: LogFields): Log;
+}
+
+export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
+
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** Where lines go: a file descriptor, or anything that takes whole lines. */
+  readonly to: number | { write(line: string): void };
+  /** Readable lines instead of JSON; a terminal wants `true`. */
+  readonly pretty: boolean;
+}
+
+/** Opens the log. Lines are written synchronously: the last one before an exit is the one needed. */
+export function createLog(options: LogOptions): Log {
+  const sink =
+    typeof options.to === "number" ? pino.destination({ fd: options.to, sync: true }) : options.to;
+  const print = options.pretty ? prettyFactory({ colorize: true }) : (line: string) => line;
+  return pino(
+    { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    { write: (line: string) => void sink.write(print(redactSecrets(line))) },
+  );
+}
+
+// The value ends at white space, a separator or the quote that ends the JSON string; a backslash
+// takes the next character with it, so a cut never leaves half an escape behind.
+const URI_PASSWORD = /(postgres(?:ql)?:\/\/[^\s:@/"]*):(?:\\.|[^\s"/\\])*@/gi;
+const CONNINFO_PASSWORD =
+  /\b(password|sslpassword)(\s*=\s*)(?:'(?:\\.|[^'\\])*'|(?:\\.|[^\s"&\\])+)/gi;
+const JSON_PASSWORD = /("(?:password|sslpassword|token|authorization)":)"(?:\\.|[^"\\])*"/gi;
+
+/** Puts *** in the place of passwords in conninfo strings, PostgreSQL URIs and JSON fields. */
+export function redactSecrets(line: string): string {
+  return line
+    .replace(URI_PASSWORD, "$1:***@")
+    .replace(CONNINFO_PASSWORD, "$1$2***")
+    .replace(JSON_PASSWORD, '$1"***"');
+}

@@ -90,6 +90,16 @@ export class GroupTable {
     return id;
   }
 
+  /** The id of a group if it has one, or -1: for readers, which must not make the table grow. */
+  find(group: Group): number {
+    const { kind, a, b, c, d } = group;
+    const id = this.scopes
+      .get(kind * TWO_32 + a)
+      ?.get(b)
+      ?.get(c * 256 + d);
+    return id ?? -1;
+  }
+
   private scope(kind: Kind, a: number, b: number): void {
     const first = kind * TWO_32 + a;
     let byB = this.scopes.get(first);

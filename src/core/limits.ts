@@ -15,8 +15,8 @@ export const OPEN_LAYER_AGE_MS_MAX = 10 * 60_000;
 /** A timeline without new WAL for this long, ms, is sealed early. */
 export const OPEN_LAYER_IDLE_MS_MAX = 60_000;
 
-/** Payload bytes of one run (versions of one key stored as one LMDB value) before a new run begins. Two 4 KiB LMDB pages and a bit: a read should not drag in history it does not need. */
-export const RUN_BYTES_MAX = 8 * KiB;
+/** Bytes of one run (versions of one key stored as one LMDB value) before a new run begins: with LMDB's 24-byte page header exactly two of its 4 KiB pages. A read should not drag in history it does not need. */
+export const RUN_BYTES_MAX = 8 * KiB - 24;
 /** LMDB entries appended in one turn of sealing. One turn is a few ms, so page reads wait little. */
 export const SEAL_RUNS_PER_TURN = 1_000;
 /** Sealed layer files kept open, across all timelines. Each costs 3 file descriptors and 184 KiB. */

@@ -44,14 +44,17 @@ export function createLog(options: LogOptions): Log {
   );
 }
 
-// The value ends at white space, a separator or the quote that ends the JSON string; a backslash
-// takes the next character with it, so a cut never leaves half an escape behind.
+// Patterns of a line of JSON: a backslash there is an escape and takes the next character with it,
+// and conninfo's own \' inside quotes is written \\'.
 const URI_PASSWORD = /(postgres(?:ql)?:\/\/[^\s:@/"]*):(?:\\.|[^\s"/\\])*@/gi;
-const CONNINFO_PASSWORD =
-  /\b(password|sslpassword)(\s*=\s*)(?:'(?:\\.|[^'\\])*'|(?:\\.|[^\s"&\\])+)/gi;
+const QUOTED = /'(?:\\\\(?:\\.|[^\\])|\\[^\\]|[^'\\])*'/.source;
+const CONNINFO_PASSWORD = new RegExp(
+  `\\b(password|sslpassword)(\\s*=\\s*)(?:${QUOTED}|(?:\\\\.|[^\\s"&\\\\])+)`,
+  "gi",
+);
 const JSON_PASSWORD = /("(?:password|sslpassword|token|authorization)":)"(?:\\.|[^"\\])*"/gi;
 
-/** Puts *** in the place of passwords in conninfo strings, PostgreSQL URIs and JSON fields. */
+/** Puts *** in the place of passwords in a line of JSON: in conninfo strings, PostgreSQL URIs and fields of their own. */
 export function redactSecrets(line: string): string {
   return line
     .replace(URI_PASSWORD, "$1:***@")

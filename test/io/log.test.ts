@@ -1,0 +1,59 @@
+import { describe, expect, test } from "vitest";
+import { createLog } from "../../src/io/log.ts";
+
+function lineOf(pretty: boolean, write: (log: ReturnType<typeof createLog>) => void): string {
+  const lines: string[] = [];
+  write(createLog({ level: "debug", to: { write: (line) => lines.push(line) }, pretty }));
+  expect(lines).toHaveLength(1);
+  return lines[0]!;
+}
+
+const SECRET = "hunter2";
+
+describe("log", () => {
+  test("carries the fields of its parents", () => {
+    const line = lineOf(false, (log) =>
+      log.child({ tenant: "t1" }).child({ timeline: "l1" }).warn({ lsn: "0/10" }, "stalled"),
+    );
+    expect(JSON.parse(line)).toMatchObject({
+      tenant: "t1",
+      timeline: "l1",
+      lsn: "0/10",
+      msg: "stalled",
+    });
+  });
+
+  test.each([
+    ["URI", `postgres://me:${SECRET}@db:5432/x`],
+    ["URI with odd characters", `postgresql://me:${SECRET}"\\@${SECRET}@db/x`],
+    ["URI parameter", `postgresql://db/x?password=${SECRET}&sslmode=require`],
+    ["conninfo", `host=db password=${SECRET} port=1`],
+    ["conninfo with quotes", `host=db password = 'a \\' ${SECRET}' port=1`],
+    ["conninfo with a backslash at its end", `host=db password='${SECRET}\\\\' port=1`],
+    ["conninfo with a double quote", `host=db password=a"${SECRET} port=1`],
+    ["TLS key", `host=db sslpassword=${SECRET}`],
+  ])("a password does not get out: %s", (_name, text) => {
+    for (const pretty of [false, true]) {
+      for (const line of [
+        lineOf(pretty, (log) => log.info(text)),
+        lineOf(pretty, (log) => log.info({ conninfo: text }, "connecting")),
+        lineOf(pretty, (log) => log.error({ err: new Error(`failed: ${text}`) }, "failed")),
+      ]) {
+        expect(line).not.toContain(SECRET);
+        expect(line).toContain("***");
+        if (!pretty) expect(() => JSON.parse(line)).not.toThrow();
+      }
+    }
+  });
+
+  test("a field called password does not get out", () => {
+    expect(lineOf(false, (log) => log.info({ login: { password: SECRET } }, "x"))).not.toContain(
+      SECRET,
+    );
+  });
+
+  test("other text stays as it is", () => {
+    const text = "postgres://db:5432/x, host=db port=1, passwords are not needed";
+    expect(lineOf(false, (log) => log.info(text))).toContain(text);
+  });
+});

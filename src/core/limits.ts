@@ -100,3 +100,24 @@ export const SEND_STALL_MS_MAX = 5 * 60_000;
 export const CONNECTION_WATCH_MS = 5_000;
 /** What a connection that is being closed has for its last bytes to be taken, ms. */
 export const CLOSE_GRACE_MS = 2_000;
+
+/** One page read-ahead unit of a base backup, pages (1 MiB): large enough to keep redo processes busy, small enough to hold two. */
+export const BACKUP_BATCH_PAGES = 128;
+/** Small parts of a base backup are joined until they make a chunk of this many bytes. */
+export const BACKUP_CHUNK_BYTES = 256 * KiB;
+/** A data directory's small state files (prepared transactions, relation maps) may have this many bytes. A PREPARE record of this size held millions of locks. */
+export const STATE_FILE_BYTES_MAX = 16 * MiB;
+/** A data directory's files are read in pieces of this many bytes. */
+export const DATA_DIR_READ_BYTES = 1 * MiB;
+/** Small PostgreSQL programs (--version, id) must end within this time, ms. */
+export const PROGRAM_MS_MAX = 30_000;
+/** initdb, ms. Takes two seconds; a slow disk may need many more. */
+export const INITDB_MS_MAX = 300_000;
+/** What a PostgreSQL program prints, bytes. */
+export const PROGRAM_OUTPUT_BYTES_MAX = 4 * MiB;
+/** A compute must accept connections this long after its start, ms. It starts without recovery, so seconds are plenty. */
+export const COMPUTE_START_MS_MAX = 60_000;
+/** A compute's fast shutdown, ms: its last checkpoint, and the page server's taking in all WAL. */
+export const COMPUTE_STOP_MS_MAX = 60_000;
+/** An immediate shutdown, ms; then the process is killed. */
+export const COMPUTE_QUIT_MS_MAX = 5_000;

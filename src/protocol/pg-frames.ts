@@ -1,6 +1,6 @@
 // Chunks of a PostgreSQL connection to whole messages, for both directions. No socket. A message
 // that lies whole in one chunk is handed out as a view of it (sockets give fresh memory for every
-// chunk, so a view may be kept); one that is split is joined once.
+// chunk, so a view may be kept); one that is split is joined once, and only it.
 
 import { MalformedInput } from "../core/assert.ts";
 
@@ -29,13 +29,20 @@ export class Framer {
   }
 
   push(chunk: Uint8Array): void {
-    if (this.have === 0) {
-      this.run(chunk);
-      return;
+    let at = 0;
+    while (this.have > 0) {
+      const take = Math.min(this.need - this.have, chunk.length - at);
+      if (take > 0) this.parts.push(chunk.subarray(at, at + take));
+      at += take;
+      this.have += take;
+      if (this.have < this.need) return;
+      // A header that is now whole goes back into `parts` with the length it asks for.
+      this.run(this.join());
     }
-    this.parts.push(chunk);
-    this.have += chunk.length;
-    if (this.have < this.need) return;
+    if (at < chunk.length) this.run(at === 0 ? chunk : chunk.subarray(at));
+  }
+
+  private join(): Uint8Array {
     const joined = new Uint8Array(this.have);
     let at = 0;
     for (const part of this.parts) {
@@ -44,7 +51,7 @@ export class Framer {
     }
     this.parts.length = 0;
     this.have = 0;
-    this.run(joined);
+    return joined;
   }
 
   private run(bytes: Uint8Array): void {

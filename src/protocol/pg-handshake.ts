@@ -1,0 +1,206 @@
+// Login of a frontend as a state machine: bytes in, bytes to send and a decision out; no socket.
+//
+//   SSLRequest -> 'N'   GSSENCRequest -> 'N'   CancelRequest -> closed   StartupMessage -> login
+//
+// TLS has its place at the SSLRequest: answer 'S', and go on with what the TLS socket gives. Who may
+// come in is decided by an `Authenticate` that is handed in. Formats: "Message Formats" of
+// PostgreSQL's documentation (StartupMessage, SSLRequest), pqcomm.h for the codes.
+
+import { MalformedInput } from "../core/assert.ts";
+import type { TenantId } from "../core/ids.ts";
+import { STARTUP_PACKET_BYTES_MAX } from "../core/limits.ts";
+import type { Result } from "../core/result.ts";
+import { ByteReader } from "./bytes.ts";
+import {
+  SQLSTATE,
+  authenticationCleartextPassword,
+  authenticationOk,
+  errorResponse,
+  negotiateProtocolVersion,
+  parameterStatus,
+  readyForQuery,
+} from "./pg-messages.ts";
+
+/** Parameters of a startup packet: user, database, application_name, options … */
+export type StartupParameters = ReadonlyMap<string, string>;
+
+/** Who logged in, and what they may use. */
+export interface Principal {
+  /** `tenant` undefined: a command that is bound to no tenant. */
+  readonly mayUse: (tenant: TenantId | undefined) => boolean;
+}
+
+export const ANYONE: Principal = { mayUse: () => true };
+
+export type LoginDecision =
+  | { readonly kind: "accept"; readonly principal: Principal }
+  /** Ask for a password in clear text (a token) and check it. The error is the text for the client. */
+  | {
+      readonly kind: "ask-password";
+      readonly check: (password: string) => Result<Principal, string>;
+    };
+
+export type Authenticate = (parameters: StartupParameters) => LoginDecision;
+
+/** Everyone may come in: for a listener that only trusted machines reach. */
+export const trust: Authenticate = () => ({ kind: "accept", principal: ANYONE });
+
+export type HandshakeStep =
+  /** Send `bytes` (perhaps none) and go on. */
+  | { readonly kind: "more"; readonly bytes: readonly Uint8Array[] }
+  | {
+      readonly kind: "done";
+      readonly bytes: readonly Uint8Array[];
+      readonly parameters: StartupParameters;
+      readonly principal: Principal;
+      /** What came after the login: messages for the framer. */
+      readonly rest: Uint8Array;
+    }
+  /** Send `bytes` and close. `reason` is for the log, undefined if nothing is wrong. */
+  | {
+      readonly kind: "close";
+      readonly bytes: readonly Uint8Array[];
+      readonly reason: string | undefined;
+    };
+
+const SSL_REQUEST = 80_877_103;
+const GSSENC_REQUEST = 80_877_104;
+const CANCEL_REQUEST = 80_877_102;
+const PROTOCOL_MAJOR = 3;
+const DECLINED = new Uint8Array([0x4e]);
+const PASSWORD_MESSAGE = 0x70;
+const TLS_HANDSHAKE_BYTE = 0x16;
+
+/** What page servers of this protocol say to be, whatever the version of the data; drivers look at it. */
+const SERVER_VERSION = "14.1";
+
+export class Handshake {
+  private readonly authenticate: Authenticate;
+  private held: Uint8Array = new Uint8Array(0);
+  private refusedEncryptions = 0;
+  private startup: StartupParameters | undefined;
+  private check: ((password: string) => Result<Principal, string>) | undefined;
+
+  constructor(authenticate: Authenticate) {
+    this.authenticate = authenticate;
+  }
+
+  /** Takes a chunk of any size. Throws MalformedInput; the caller then closes. */
+  push(chunk: Uint8Array): HandshakeStep {
+    this.held = this.held.length === 0 ? chunk : concat(this.held, chunk);
+    const sent: Uint8Array[] = [];
+    for (;;) {
+      const step = this.startup === undefined ? this.onPacket() : this.onPassword();
+      if (step === undefined) return { kind: "more", bytes: sent };
+      if (step.kind !== "more") return { ...step, bytes: [...sent, ...step.bytes] };
+      sent.push(...step.bytes);
+    }
+  }
+
+  /** One packet before the login; undefined while it is not whole. */
+  private onPacket(): HandshakeStep | undefined {
+    if (this.held[0] === TLS_HANDSHAKE_BYTE) {
+      throw new MalformedInput("the client starts with TLS, which is not configured here");
+    }
+    const body = this.takeBody(0, 8, "startup packet");
+    if (body === undefined) return undefined;
+    const reader = new ByteReader(body);
+    const code = reader.u32("protocol version");
+    if (code === CANCEL_REQUEST) return { kind: "close", bytes: [], reason: undefined };
+    if (code === SSL_REQUEST || code === GSSENC_REQUEST) {
+      reader.end("encryption request");
+      if (++this.refusedEncryptions > 2) {
+        throw new MalformedInput("encryption was declined and is asked for again");
+      }
+      return { kind: "more", bytes: [DECLINED] };
+    }
+    const major = code >>> 16;
+    const minor = code & 0xffff;
+    if (major !== PROTOCOL_MAJOR) {
+      throw new MalformedInput(`unsupported frontend protocol ${major}.${minor}: 3.0 is spoken`);
+    }
+    this.startup = readParameters(reader);
+    const unknown = [...this.startup.keys()].filter((name) => name.startsWith("_pq_."));
+    const negotiated =
+      minor > 0 || unknown.length > 0 ? [negotiateProtocolVersion(0, unknown)] : [];
+    const decision = this.authenticate(this.startup);
+    if (decision.kind === "ask-password") {
+      this.check = decision.check;
+      return { kind: "more", bytes: [...negotiated, authenticationCleartextPassword()] };
+    }
+    const settings = [
+      parameterStatus("integer_datetimes", "on"),
+      parameterStatus("server_version", SERVER_VERSION),
+    ];
+    return this.accept(decision.principal, negotiated, settings);
+  }
+
+  private onPassword(): HandshakeStep | undefined {
+    if (this.held.length === 0) return undefined;
+    if (this.held[0] !== PASSWORD_MESSAGE) {
+      throw new MalformedInput(`expected a password message, got type ${this.held[0]}`);
+    }
+    const body = this.takeBody(1, 4, "password message");
+    if (body === undefined) return undefined;
+    const reader = new ByteReader(body);
+    const password = reader.cstring("password");
+    reader.end("password message");
+    const checked = this.check!(password);
+    if (checked.ok) return this.accept(checked.value, [], []);
+    return {
+      kind: "close",
+      bytes: [errorResponse(SQLSTATE.internalError, checked.error)],
+      reason: `login refused: ${checked.error}`,
+    };
+  }
+
+  private accept(
+    principal: Principal,
+    before: readonly Uint8Array[],
+    settings: readonly Uint8Array[],
+  ): HandshakeStep {
+    const rest = this.held;
+    this.held = new Uint8Array(0);
+    const bytes = [
+      ...before,
+      authenticationOk(),
+      parameterStatus("client_encoding", "UTF8"),
+      ...settings,
+      readyForQuery(),
+    ];
+    return { kind: "done", bytes, parameters: this.startup!, principal, rest };
+  }
+
+  /** Cuts off a message whose length word, itself included, stands at `at`; gives what follows the word. */
+  private takeBody(at: number, sizeMin: number, what: string): Uint8Array | undefined {
+    if (this.held.length < at + 4) return undefined;
+    const size = new ByteReader(this.held, at).u32("length");
+    if (size < sizeMin || size > STARTUP_PACKET_BYTES_MAX) {
+      throw new MalformedInput(
+        `${what} says ${size} bytes; ${sizeMin} to ${STARTUP_PACKET_BYTES_MAX} are accepted`,
+      );
+    }
+    if (this.held.length < at + size) return undefined;
+    const body = this.held.subarray(at + 4, at + size);
+    this.held = this.held.subarray(at + size);
+    return body;
+  }
+}
+
+function readParameters(reader: ByteReader): StartupParameters {
+  const parameters = new Map<string, string>();
+  for (;;) {
+    const name = reader.cstring("startup parameter");
+    if (name === "") break;
+    parameters.set(name, reader.cstring(`startup parameter ${name}`));
+  }
+  reader.end("startup packet");
+  return parameters;
+}
+
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(a.length + b.length);
+  joined.set(a);
+  joined.set(b, a.length);
+  return joined;
+}

@@ -121,3 +121,8 @@ export const COMPUTE_START_MS_MAX = 60_000;
 export const COMPUTE_STOP_MS_MAX = 60_000;
 /** An immediate shutdown, ms; then the process is killed. */
 export const COMPUTE_QUIT_MS_MAX = 5_000;
+
+/** A commit whose time lies this many seconds or less before the last one's counts as simultaneous (commits queue for the WAL after taking their time); further back, the clock was set. */
+export const COMMIT_CLOCK_BACK_S = 2;
+/** Blocks that one WAL record may leave as a gap of zero pages. Hash indexes grow by a quarter at once: 32 GiB of gap is an index of 128 GiB. Every gap block costs memory. */
+export const GAP_BLOCKS_MAX = 4 * 1_024 * 1_024;

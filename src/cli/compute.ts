@@ -1,0 +1,113 @@
+// `pageserver compute`: stock PostgreSQL servers on timelines, started and stopped by the server.
+
+import { Command } from "commander";
+import { MalformedInput } from "../core/assert.ts";
+import { resolve } from "node:path";
+import type { ComputeInfo } from "../protocol/api-work.ts";
+import { contextOf } from "./context.ts";
+import { table } from "./format.ts";
+import { watchJob } from "./progress.ts";
+
+const START_HELP = `
+The server takes a full backup of the timeline as it is now, starts PostgreSQL on it, and
+receives its WAL: what is committed there is history of the timeline and can be branched. The
+directory of a compute is disposable. A timeline has at most one compute.
+
+Without --async a commit returns when the page server has it on disk; with --async PostgreSQL
+does not wait (the last moments before a crash of the compute can be lost).
+
+Examples:
+  pageserver compute start staging
+  pageserver compute start staging --port 55433
+  psql "$(pageserver compute start try --json | jq -r .result.compute.uri)"`;
+
+export function computeCommand(): Command {
+  const compute = new Command("compute").description("start, stop and list PostgreSQL computes");
+  compute.addCommand(startCommand());
+  compute.addCommand(
+    new Command("stop")
+      .description("stop the compute of a timeline; its history stays")
+      .argument("<timeline>", "name or id of the timeline")
+      .addHelpText("after", "\nExample:\n  pageserver compute stop staging")
+      .action(async (timeline: string, _options: unknown, command: Command) => {
+        const context = contextOf(command);
+        const job = await watchJob(context, await context.client.stopCompute(timeline));
+        context.print(job, () => `compute of "${timeline}" stopped`);
+      }),
+  );
+  compute.addCommand(
+    new Command("list")
+      .description("computes of this server")
+      .addHelpText("after", "\nExample:\n  pageserver compute list --json")
+      .action(async (_options: unknown, command: Command) => {
+        const context = contextOf(command);
+        const computes = await context.client.computes();
+        context.print(computes, () => computeTable(computes));
+      }),
+  );
+  return compute;
+}
+
+function startCommand(): Command {
+  return new Command("start")
+    .description("boot stock PostgreSQL on a timeline")
+    .argument("<timeline>", "name or id of the timeline")
+    .option("--port <port>", "port to listen on (default: a free one)")
+    .option("--dir <dir>", "data directory (default: chosen by the server)")
+    .option("--async", "commits do not wait for the page server")
+    .addHelpText("after", START_HELP)
+    .action(
+      async (
+        timeline: string,
+        options: { port?: string; dir?: string; async?: boolean },
+        command: Command,
+      ) => {
+        const context = contextOf(command);
+        const started = await context.client.startCompute({
+          timeline,
+          ...(options.port !== undefined && { port: parsePort(options.port) }),
+          ...(options.dir !== undefined && { dir: resolve(options.dir) }),
+          ...(options.async === true && { synchronous: false }),
+        });
+        const job = await watchJob(context, started);
+        context.print(job, () => startedWords(timeline, job.result?.compute));
+      },
+    );
+}
+
+function startedWords(
+  _context: Context,
+  timeline: string,
+  compute: ComputeInfo | undefined,
+): string {
+  if (compute === undefined) return `compute of "${timeline}" runs`;
+  return [
+    `PostgreSQL runs on "${timeline}"`,
+    `  psql:  psql ${compute.uri}`,
+    `  log:   ${compute.log}`,
+    `  stop:  pageserver compute stop ${timeline}`,
+  ].join("\n");
+}
+
+function computeTable(computes: readonly ComputeInfo[]): string {
+  if (computes.length === 0) return "no computes; start one: pageserver compute start <timeline>";
+  return table(
+    ["TIMELINE", "STATE", "PORT", "PID", "URI", "LOG"],
+    computes.map((compute) => [
+      compute.timeline,
+      compute.reason === undefined ? compute.state : `${compute.state}: ${compute.reason}`,
+      String(compute.port),
+      String(compute.pid ?? "-"),
+      compute.uri,
+      compute.log,
+    ]),
+  );
+}
+
+function parsePort(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (port < 1 || port > 65_535) {
+    throw new MalformedInput(`--port: not a port: "${text}" (expected 1 to 65535)`);
+  }
+  return port;
+}

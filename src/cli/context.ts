@@ -1,0 +1,82 @@
+// What every command shares: which server, which tenant, JSON or words, and how failures end.
+//
+// Exit codes: 0 done; 1 refused or failed (the sentence is on stderr); 2 wrong usage; 3 no server.
+
+import type { Command } from "commander";
+import { MalformedInput } from "../core/assert.ts";
+import { ApiError, Client, ServerUnreachable } from "../http/client.ts";
+
+export const EXIT = { done: 0, failed: 1, usage: 2, noServer: 3 } as const;
+
+export const DEFAULT_API = "http://127.0.0.1:9898";
+export const DEFAULT_DATA_DIR = "./data";
+
+interface GlobalOptions {
+  readonly api: string;
+  readonly tenant: string;
+  readonly json?: boolean;
+}
+
+export interface Context {
+  readonly client: Client;
+  readonly json: boolean;
+  /** JSON if asked for, else the words. */
+  readonly print: (value: unknown, words: () => string) => void;
+  /** Progress and hints: to stderr, never with --json. */
+  readonly note: (line: string) => void;
+}
+
+/** Options that every command has, read from the command that runs. */
+export function contextOf(command: Command): Context {
+  const options = globalOptions(command);
+  const json = options.json === true;
+  return {
+    client: new Client(options.api, options.tenant),
+    json,
+    print: (value, words) => {
+      process.stdout.write(`${json ? JSON.stringify(value, undefined, 2) : words()}\n`);
+    },
+    note: (line) => {
+      if (!json) process.stderr.write(`${line}\n`);
+    },
+  };
+}
+
+/** The option of the innermost command that was given it, else the program's (default or environment). */
+function globalOptions(command: Command): GlobalOptions {
+  let root = command;
+  const given: Record<string, unknown> = {};
+  for (let at: Command | null = command; at !== null; at = at.parent) {
+    for (const name of ["api", "tenant", "json"]) {
+      if (at.getOptionValueSource(name) === "cli") given[name] ??= at.getOptionValue(name);
+    }
+    root = at;
+  }
+  return { ...root.opts<GlobalOptions>(), ...given };
+}
+
+/** A failure that a command already knows the sentence of. */
+export class CommandFailed extends Error {
+  override readonly name = "CommandFailed";
+}
+
+/** The sentence and the exit code of whatever ended a command. */
+export function failure(error: unknown): { readonly code: number; readonly text: string } {
+  if (error instanceof ServerUnreachable) {
+    return {
+      code: EXIT.noServer,
+      text:
+        `${error.message}\n` +
+        `start one:      pageserver serve --data ${DEFAULT_DATA_DIR}\n` +
+        `or name it:     pageserver --api http://host:port …   (or PAGESERVER_API=http://host:port)`,
+    };
+  }
+  if (error instanceof MalformedInput) return { code: EXIT.usage, text: error.message };
+  if (error instanceof ApiError || error instanceof CommandFailed) {
+    return { code: EXIT.failed, text: error.message };
+  }
+  return {
+    code: EXIT.failed,
+    text: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+}

@@ -1,0 +1,84 @@
+// Numbers and tables for people.
+
+import Table from "cli-table3";
+import { MalformedInput } from "../core/assert.ts";
+import type { SourceInfo, TimelineState } from "../protocol/api.ts";
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
+
+/** 1536 -> "1.5 KiB" */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : 1;
+  return `${value.toFixed(digits)} ${UNITS[unit]}`;
+}
+
+/** 65_432 -> "1m 5s"; below a second in ms. */
+export function formatMs(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms * 10) / 10} ms`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
+  const s = Math.floor(ms / 1000);
+  const [d, h, m] = [Math.floor(s / 86_400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60];
+  if (d > 0) return `${d}d ${h}h`;
+  if (h > 0) return `${h}h ${m}m`;
+  return `${m}m ${s % 60}s`;
+}
+
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  "": 1,
+  k: 1024,
+  m: 1024 ** 2,
+  g: 1024 ** 3,
+};
+
+/** "10M" -> 10485760. Units k, M, G (powers of 1024). */
+export function parseBytes(text: string): number {
+  const match = /^(\d+)([kmg]?)(?:i?b)?$/i.exec(text);
+  if (match === null) throw new MalformedInput(`not a size: "${text}" (expected e.g. 10M)`);
+  return Number(match[1]) * SIZE_UNITS[match[2]!.toLowerCase()]!;
+}
+
+/** Columns without lines, as `docker ps` has them; no colours, so that pipes stay clean. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const none = Object.fromEntries(
+    [
+      "top,top-mid,top-left,top-right,bottom,bottom-mid,bottom-left,bottom-right",
+      "left,left-mid,mid,mid-mid,right,right-mid",
+    ]
+      .join(",")
+      .split(",")
+      .map((name) => [name, ""]),
+  );
+  const out = new Table({
+    head: [...head],
+    chars: { ...none, middle: "  " },
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
+  });
+  for (const row of rows) out.push([...row]);
+  return trimLines(out.toString());
+}
+
+const trimLines = (text: string): string =>
+  text
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .join("\n");
+
+export const stateText = (state: TimelineState): string =>
+  typeof state === "string" ? state : `Broken: ${state.Broken.reason}`;
+
+/** "follow, streaming, 12 KiB behind" */
+export function sourceText(source: SourceInfo): string {
+  if (source.kind === "none") return "none";
+  const lag =
+    source.lag_bytes === undefined || source.lag_bytes === 0
+      ? ""
+      : `, ${formatBytes(source.lag_bytes)} behind`;
+  const reason = source.reason === undefined ? "" : `: ${source.reason}`;
+  return `${source.kind}, ${source.connection}${lag}${reason}`;
+}

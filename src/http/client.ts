@@ -1,0 +1,144 @@
+// Typed client of the management API: the CLI's, the tests' and other programs'. Refusals become
+// ApiError with the server's sentence; a server that cannot be reached, ServerUnreachable.
+
+import type {
+  CreateTimelineRequest,
+  CreatedTimeline,
+  ErrorBody,
+  LeaseAnswer,
+  LsnByTimestamp,
+  PageDump,
+  TenantInfo,
+  TimelineInfo,
+} from "../protocol/api.ts";
+import type { CheckReport, Status } from "../protocol/api-status.ts";
+import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
+
+/** The server refused or failed; `message` is its sentence. */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Nobody answers at `url`. */
+export class ServerUnreachable extends Error {
+  override readonly name = "ServerUnreachable";
+  readonly url: string;
+
+  constructor(url: string, reason: string) {
+    super(`no page server answers at ${url} (${reason})`);
+    this.url = url;
+  }
+}
+
+type Query = Readonly<Record<string, string | number | undefined>>;
+
+export class Client {
+  readonly url: string;
+  private readonly tenantPath: string;
+
+  /** `url`: http://host:port. `tenant`: an id or "default". */
+  constructor(url: string, tenant = "default") {
+    this.url = url.replace(/\/+$/, "");
+    this.tenantPath = `/v1/tenant/${encodeURIComponent(tenant)}`;
+  }
+
+  status = (): Promise<Status> => this.call("GET", "/v1/status");
+  shutdown = (): Promise<unknown> => this.call("POST", "/v1/shutdown");
+
+  tenants = (): Promise<readonly TenantInfo[]> => this.call("GET", "/v1/tenant");
+  tenant = (): Promise<TenantInfo> => this.call("GET", this.tenantPath);
+  createTenant = (id?: string): Promise<TenantInfo> =>
+    this.call("POST", "/v1/tenant", id === undefined ? {} : { new_tenant_id: id });
+
+  timelines = (): Promise<readonly TimelineInfo[]> =>
+    this.call("GET", `${this.tenantPath}/timeline`);
+  timeline = (nameOrId: string): Promise<TimelineInfo> =>
+    this.call("GET", this.timelinePath(nameOrId));
+  createTimeline = (request: CreateTimelineRequest): Promise<CreatedTimeline> =>
+    this.call("POST", `${this.tenantPath}/timeline`, request);
+
+  follow = (request: FollowRequest): Promise<Job> =>
+    this.call("POST", `${this.tenantPath}/follow`, request);
+  computes = (): Promise<readonly ComputeInfo[]> => this.call("GET", `${this.tenantPath}/compute`);
+  startCompute = (request: StartComputeRequest): Promise<Job> =>
+    this.call("POST", `${this.tenantPath}/compute`, request);
+  stopCompute = (timeline: string): Promise<Job> =>
+    this.call("DELETE", `${this.tenantPath}/compute/${encodeURIComponent(timeline)}`);
+
+  jobs = (): Promise<readonly Job[]> => this.call("GET", "/v1/job");
+  /** The job when it has ended, at the latest after `waitMs`. */
+  job = (id: string, waitMs = 0): Promise<Job> =>
+    this.call("GET", `/v1/job/${encodeURIComponent(id)}`, undefined, { wait_ms: waitMs });
+
+  page = (
+    timeline: string,
+    target: { readonly rel: string; readonly block: number } | { readonly key: string },
+    lsn?: string,
+  ): Promise<PageDump> =>
+    this.call("GET", `${this.timelinePath(timeline)}/page`, undefined, { ...target, lsn });
+  lsnByTimestamp = (timeline: string, timestamp: string): Promise<LsnByTimestamp> =>
+    this.call("GET", `${this.timelinePath(timeline)}/get_lsn_by_timestamp`, undefined, {
+      timestamp,
+    });
+  timestampOfLsn = (timeline: string, lsn: string): Promise<string> =>
+    this.call("GET", `${this.timelinePath(timeline)}/get_timestamp_of_lsn`, undefined, { lsn });
+  lease = (timeline: string, lsn: string): Promise<LeaseAnswer> =>
+    this.call("POST", `${this.timelinePath(timeline)}/lsn_lease`, { lsn });
+  check = (): Promise<CheckReport> => this.call("POST", `${this.tenantPath}/check`);
+
+  private timelinePath(nameOrId: string): string {
+    return `${this.tenantPath}/timeline/${encodeURIComponent(nameOrId)}`;
+  }
+
+  private async call<T>(
+    method: string,
+    path: string,
+    body?: object,
+    query: Query = {},
+  ): Promise<T> {
+    const url = new URL(this.url + path);
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== undefined) url.searchParams.set(name, String(value));
+    }
+    const response = await this.send(url, method, body);
+    const text = await response.text();
+    const parsed = parseJson(text);
+    if (!response.ok) {
+      const msg = (parsed as Partial<ErrorBody> | undefined)?.msg ?? text.slice(0, 500);
+      throw new ApiError(response.status, msg);
+    }
+    // The server is ours and of the same version: its answers are taken as the API says they are.
+    return parsed as T;
+  }
+
+  private async send(url: URL, method: string, body: object | undefined): Promise<Response> {
+    try {
+      return await fetch(url, {
+        method,
+        ...(body !== undefined && {
+          body: JSON.stringify(body),
+          headers: { "content-type": "application/json" },
+        }),
+      });
+    } catch (error) {
+      const cause = error instanceof Error ? error.cause : undefined;
+      const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+      throw new ServerUnreachable(this.url, code ?? String(error));
+    }
+  }
+}
+
+function parseJson(text: string): unknown {
+  if (text === "") return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,102 @@
+// The management API over HTTP: Neon's paths where they make sense, ours beside them. Parses,
+// asks Management, prints. Listens on loopback unless told otherwise; there is no login yet, so a
+// web page in the operator's browser must not be able to reach it: foreign origins and host names
+// are refused.
+
+import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from "@fastify/type-provider-typebox";
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyRequest,
+  type RawReplyDefaultExpression,
+  type RawRequestDefaultExpression,
+  type RawServerDefault,
+} from "fastify";
+import { errorBody, thrownToHttp } from "./errors.ts";
+import type { Management } from "./management.ts";
+import { statusRoutes } from "./routes-status.ts";
+import { tenantRoutes } from "./routes-tenants.ts";
+import { timelineRoutes } from "./routes-timelines.ts";
+import { workRoutes } from "./routes-work.ts";
+
+/** Our largest request is a connection string; bytes. */
+const BODY_BYTES_MAX = 64 * 1024;
+/** A client that is slower than this at sending its request is cut off, ms. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+export interface HttpOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  /** Hears of every 500: our bugs. */
+  readonly onUnexpected: (error: unknown, request: string) => void;
+}
+
+export interface HttpServer {
+  /** http://host:port */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** Starts listening. Rejects if the address is taken. */
+export async function startHttp(management: Management, options: HttpOptions): Promise<HttpServer> {
+  const app = buildApp(management, options);
+  const url = await app.listen({ host: options.host, port: options.port });
+  return { url, close: () => app.close() };
+}
+
+/** The routes without a socket, for tests. */
+export function buildApp(
+  management: Management,
+  options: Pick<HttpOptions, "host" | "onUnexpected">,
+): App {
+  const app = Fastify({
+    bodyLimit: BODY_BYTES_MAX,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    forceCloseConnections: true,
+    routerOptions: { ignoreTrailingSlash: true },
+  })
+    .withTypeProvider<TypeBoxTypeProvider>()
+    .setValidatorCompiler(TypeBoxValidatorCompiler);
+
+  app.addHook("onRequest", async (request, reply) => {
+    const refusal = foreign(request, options.host);
+    if (refusal !== undefined) await reply.code(403).send(errorBody(refusal));
+  });
+  app.setErrorHandler((error, request, reply) => {
+    const { status, msg } = thrownToHttp(error);
+    if (status >= 500) options.onUnexpected(error, `${request.method} ${request.url}`);
+    return reply.code(status).send(errorBody(msg));
+  });
+  app.setNotFoundHandler((request, reply) =>
+    reply.code(404).send(errorBody(`no such path: ${request.method} ${request.url}`)),
+  );
+
+  statusRoutes(app, management);
+  tenantRoutes(app, management);
+  timelineRoutes(app, management);
+  workRoutes(app, management);
+  return app;
+}
+
+const LOOPBACK: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "::1"]);
+
+/** Why a request is not from here; undefined: it is. */
+function foreign(request: FastifyRequest, listenHost: string): string | undefined {
+  // A page that rebinds its own name to 127.0.0.1 still sends that name.
+  const name = request.hostname.replace(/^\[|\]$/g, "");
+  if (LOOPBACK.has(listenHost) && !LOOPBACK.has(name)) {
+    return `host "${request.hostname}" is not this server; use 127.0.0.1`;
+  }
+  const origin = request.headers.origin;
+  if (origin === undefined || origin === `http://${request.host}`) return undefined;
+  return `requests from the web page ${origin} are refused`;
+}

@@ -126,3 +126,10 @@ export const COMPUTE_QUIT_MS_MAX = 5_000;
 export const COMMIT_CLOCK_BACK_S = 2;
 /** Blocks that one WAL record may leave as a gap of zero pages. Hash indexes grow by a quarter at once: 32 GiB of gap is an index of 128 GiB. Every gap block costs memory. */
 export const GAP_BLOCKS_MAX = 4 * 1_024 * 1_024;
+
+/** A WAL record sent to redo, bytes. One that changes pages holds at most 33 images and about as much data; pgext/include/wire.h has the same bound. */
+export const REDO_RECORD_BYTES_MAX = 64 * MiB;
+/** Deaths of a redo process that one request may be blamed for: it is retried once, on a fresh process. */
+export const REDO_DEATHS_MAX = 2;
+/** Bytes of stderr kept of one redo process: the last lines say why it ended. */
+export const REDO_STDERR_BYTES_MAX = 64 * KiB;

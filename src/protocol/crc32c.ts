@@ -48,8 +48,7 @@ export function crc32c(bytes: Uint8Array, from = 0, to = bytes.length, previous 
   let state = ~previous;
   let at = from;
   for (; to - at >= 8; at += 8) {
-    state ^=
-      bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+    state ^= bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
     state =
       T7[state & 255]! ^
       T6[(state >>> 8) & 255]! ^

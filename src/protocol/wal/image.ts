@@ -50,17 +50,38 @@ export function restoreImage(
   out.fill(0, hole, hole + holeLength);
 }
 
+const ZSTD_MAGIC = 0xfd2fb528;
+
 /** Bytes of a zstd frame, which must be `length`. */
 function unzstd(frame: Uint8Array, length: number): Uint8Array {
-  let page: Uint8Array;
+  // fzstd fills a buffer it is given and does not tell how far, so the header has to say it.
+  const size = zstdContentSize(frame);
+  if (size !== length) throw new MalformedInput(`zstd: frame of ${size} bytes, expected ${length}`);
   try {
-    // The output is bounded by the buffer: what a damaged frame says of its size is not believed.
-    page = zstdDecompress(frame, new Uint8Array(length));
+    return zstdDecompress(frame, new Uint8Array(length));
   } catch (error) {
     throw new MalformedInput(`zstd: ${error instanceof Error ? error.message : String(error)}`);
   }
-  if (page.length !== length) {
-    throw new MalformedInput(`zstd: ${page.length} bytes instead of ${length}`);
+}
+
+/** Frame_Content_Size of RFC 8878 (3.1.1.1); PostgreSQL's one-shot compression always writes it. -1: none. */
+function zstdContentSize(frame: Uint8Array): number {
+  if (frame.length < 5) return -1;
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
+  if (view.getUint32(0, true) !== ZSTD_MAGIC) return -1;
+  const descriptor = view.getUint8(4);
+  const single = (descriptor & 0x20) !== 0;
+  const dictionary = [0, 1, 2, 4][descriptor & 3] ?? 0;
+  const at = 5 + (single ? 0 : 1) + dictionary;
+  if (at + 4 > frame.length) return -1;
+  switch (descriptor >> 6) {
+    case 0:
+      return single ? view.getUint8(at) : -1;
+    case 1:
+      return view.getUint16(at, true) + 256;
+    case 2:
+      return view.getUint32(at, true);
+    default:
+      return -1; // eight bytes: longer than any page
   }
-  return page;
 }

@@ -32,7 +32,7 @@ export function lz4Decompress(
     }
     if (literals > to - at) throw truncated();
     if (literals > end - put) throw new MalformedInput(`lz4: more than ${length} bytes`);
-    for (const stop = at + literals; at < stop; ) out[put++] = source[at++]!;
+    for (const stop = at + literals; at < stop;) out[put++] = source[at++]!;
     if (at === to) break;
 
     if (to - at < 2) throw truncated();

@@ -75,11 +75,7 @@ function startCommand(): Command {
     );
 }
 
-function startedWords(
-  _context: Context,
-  timeline: string,
-  compute: ComputeInfo | undefined,
-): string {
+function startedWords(timeline: string, compute: ComputeInfo | undefined): string {
   if (compute === undefined) return `compute of "${timeline}" runs`;
   return [
     `PostgreSQL runs on "${timeline}"`,

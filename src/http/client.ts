@@ -127,9 +127,9 @@ export class Client {
         }),
       });
     } catch (error) {
-      const cause = error instanceof Error ? error.cause : undefined;
-      const code = (cause as NodeJS.ErrnoException | undefined)?.code;
-      throw new ServerUnreachable(this.url, code ?? String(error));
+      const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+      const { code, message } = cause as NodeJS.ErrnoException;
+      throw new ServerUnreachable(this.url, code ?? message);
     }
   }
 }

@@ -2,6 +2,7 @@
 // what it sends, encoded, and what it is sent, decoded. Framing is in pg-frames.ts, the startup
 // packet in pg-handshake.ts. Formats: PostgreSQL's documentation, "Message Formats".
 
+import type { FrontendKind } from "../core/connection.ts";
 import { ByteReader, ByteWriter } from "./bytes.ts";
 
 /** SQLSTATEs that the page service sends (errcodes.txt). */
@@ -152,3 +153,22 @@ export function decodeExecute(body: Uint8Array): string {
   reader.end("Execute");
   return portal;
 }
+
+const FRONTEND_KINDS: Readonly<Record<string, FrontendKind>> = {
+  Q: "query",
+  P: "parse",
+  B: "bind",
+  D: "describe",
+  E: "execute",
+  C: "close",
+  S: "sync",
+  H: "flush",
+  d: "copy-data",
+  c: "copy-done",
+  f: "copy-fail",
+  X: "terminate",
+};
+
+/** What a frontend's message is, by its type byte. */
+export const frontendKind = (type: number): FrontendKind =>
+  FRONTEND_KINDS[String.fromCharCode(type)] ?? "unknown";

@@ -1,0 +1,355 @@
+// One compute link. A chunk is handled where it arrives and an answer where it is given, without a
+// turn through the mailbox: a turn costs as much as a page. What either throws ends this link only.
+// Login is protocol/pg-handshake.ts, what a message means in which phase is core/connection.ts,
+// answers leave through the outbox, pages through page-stream.ts. Never restarted: the compute
+// reconnects.
+
+import { MalformedInput, unreachable } from "../core/assert.ts";
+import { type Phase, decide } from "../core/connection.ts";
+import {
+  ANSWER_MS_MAX,
+  CONNECTION_WATCH_MS,
+  FRONTEND_MESSAGE_BYTES_MAX,
+  HANDSHAKE_MS_MAX,
+  SEND_STALL_MS_MAX,
+} from "../core/limits.ts";
+import type { SlabPool } from "../core/slab-pool.ts";
+import type { Link } from "../io/listener.ts";
+import type { Log } from "../io/log.ts";
+import { type PageServiceCommand } from "../protocol/page-service-command.ts";
+import { Framer } from "../protocol/pg-frames.ts";
+import { type Authenticate, Handshake } from "../protocol/pg-handshake.ts";
+import {
+  SQLSTATE,
+  type SqlState,
+  copyBothResponse,
+  errorResponse,
+  frontendKind,
+  readyForQuery,
+} from "../protocol/pg-messages.ts";
+import type { ServeBackup } from "./backup-copy.ts";
+import { CommandRunner } from "./connection-commands.ts";
+import { Outbox } from "./outbox.ts";
+import { PageStream, type ResolveTimeline } from "./page-stream.ts";
+import { type ActorRef, type Scope, after, spawn } from "./runtime.ts";
+
+export type ConnectionMsg = {
+  /** Time to look at the deadlines. */
+  readonly kind: "watch";
+};
+
+/** How long a link may take for what, ms. */
+export interface ConnectionDeadlines {
+  readonly handshakeMs: number;
+  readonly answerMs: number;
+  readonly sendStallMs: number;
+  readonly watchMs: number;
+}
+
+export const DEADLINES: ConnectionDeadlines = {
+  handshakeMs: HANDSHAKE_MS_MAX,
+  answerMs: ANSWER_MS_MAX,
+  sendStallMs: SEND_STALL_MS_MAX,
+  watchMs: CONNECTION_WATCH_MS,
+};
+
+export interface ConnectionDeps {
+  readonly resolve: ResolveTimeline;
+  readonly serveBackup: ServeBackup;
+  readonly authenticate: Authenticate;
+  readonly log: Log;
+  readonly slabs: SlabPool;
+  readonly deadlines: ConnectionDeadlines;
+}
+
+/** Spawns the actor of an accepted link; it stops when the link is closed, and then calls `onGone`. */
+export function spawnConnection(
+  parent: Scope,
+  name: string,
+  link: Link,
+  deps: ConnectionDeps,
+  onGone: () => void,
+): ActorRef<ConnectionMsg> {
+  return spawn<Connection, ConnectionMsg>(parent, {
+    name,
+    restart: { crashesMax: 0, windowMs: 1, backOffMs: 0, backOffMsMax: 0 },
+    init: (self) => new Connection(self, link, deps),
+    handle: (connection, msg) => {
+      switch (msg.kind) {
+        case "watch":
+          connection.watch();
+          return connection;
+        default:
+          return unreachable(msg.kind);
+      }
+    },
+    afterStop: (connection) => {
+      connection?.stop();
+      onGone();
+    },
+  });
+}
+
+class Connection {
+  private readonly self: ActorRef<ConnectionMsg>;
+  private readonly link: Link;
+  private readonly deps: ConnectionDeps;
+  private log: Log;
+  private readonly startedMs = Date.now();
+  private phase: Phase = "commands";
+  private handshake: Handshake | undefined;
+  private readonly framer: Framer;
+  private readonly outbox: Outbox;
+  private readonly commands: CommandRunner;
+  private stream: PageStream | undefined;
+  /** Whole messages that wait for room or for the end of a command. */
+  private held: { readonly type: number; readonly body: Uint8Array }[] = [];
+  private proceeding = false;
+  private ended = false;
+  private cancelWatch: () => void;
+
+  constructor(self: ActorRef<ConnectionMsg>, link: Link, deps: ConnectionDeps) {
+    this.self = self;
+    this.link = link;
+    this.deps = deps;
+    this.log = deps.log.child({ peer: link.peer });
+    this.handshake = new Handshake(deps.authenticate);
+    this.framer = new Framer(
+      (type, body) => this.onMessage(type, body),
+      FRONTEND_MESSAGE_BYTES_MAX,
+    );
+    this.outbox = new Outbox(link, deps.slabs, () => this.guarded(() => this.proceed()));
+    this.commands = new CommandRunner({
+      outbox: this.outbox,
+      deps,
+      log: this.log,
+      guarded: (work) => this.guarded(work),
+      busy: () => (this.phase = "busy"),
+      idle: () => {
+        this.phase = "commands";
+        this.proceed();
+      },
+      skip: () => {
+        this.phase = "skipping";
+        this.proceed();
+      },
+      stream: (command) => this.startStream(command),
+      closeNow: (state, text) => this.closeNow(state, text),
+    });
+    link.start({
+      onBytes: (chunk) => this.guarded(() => this.onBytes(chunk)),
+      onEnd: () => this.guarded(() => this.onEnd()),
+      onClosed: (error) => this.onClosed(error),
+    });
+    this.cancelWatch = after(deps.deadlines.watchMs, () => this.self.tell({ kind: "watch" }));
+  }
+
+  /** Runs what a callback brings; whatever it throws ends this link and nothing else. */
+  private guarded(work: () => void): void {
+    if (this.outbox.isClosed) return;
+    try {
+      work();
+    } catch (error) {
+      if (error instanceof MalformedInput) {
+        this.violation(error.message);
+      } else {
+        this.log.error({ err: error }, "internal error; the connection is closed");
+        this.closeNow(SQLSTATE.internalError, "internal error; see the server's log");
+      }
+    }
+  }
+
+  private onBytes(chunk: Uint8Array): void {
+    if (this.phase === "closing") return;
+    if (this.handshake !== undefined) this.onLogin(chunk);
+    else this.framer.push(chunk);
+    this.stream?.flush();
+    this.adjustReading();
+  }
+
+  private onLogin(chunk: Uint8Array): void {
+    const step = this.handshake!.push(chunk);
+    if (step.kind === "close") {
+      if (step.reason !== undefined) this.log.error(step.reason);
+      this.close(...step.bytes);
+      return;
+    }
+    if (step.bytes.length > 0) this.outbox.send(...step.bytes);
+    if (step.kind === "more") return;
+    this.handshake = undefined;
+    this.commands.principal = step.principal;
+    const application = step.parameters.get("application_name");
+    if (application !== undefined) this.log = this.log.child({ application });
+    this.log.debug("connected");
+    if (step.rest.length > 0) this.framer.push(step.rest);
+  }
+
+  private onMessage(type: number, body: Uint8Array): void {
+    if (this.held.length > 0 || !this.ready) this.held.push({ type, body });
+    else this.handle(type, body);
+  }
+
+  /** Whether a message can be handled now. */
+  private get ready(): boolean {
+    if (this.phase === "busy") return false;
+    return this.stream === undefined ? this.outbox.room > 0 : this.stream.hasRoom;
+  }
+
+  private handle(type: number, body: Uint8Array): void {
+    if (this.phase === "busy") return;
+    const kind = frontendKind(type);
+    switch (decide(this.phase, kind)) {
+      case "page-request":
+        this.onRequest(body);
+        return;
+      case "do":
+        this.commands.onMessage(kind, body);
+        return;
+      case "ignore":
+        return;
+      case "end-pagestream":
+        this.endStream(`unexpected message ${kind} during COPY`);
+        return;
+      case "goodbye":
+        this.stream?.flush();
+        this.close();
+        return;
+      case "violation":
+        throw new MalformedInput(
+          `unexpected message ${kind === "unknown" ? `of type ${type}` : kind}`,
+        );
+    }
+  }
+
+  private onRequest(body: Uint8Array): void {
+    try {
+      this.stream!.request(body);
+    } catch (error) {
+      if (!(error instanceof MalformedInput)) throw error;
+      this.endStream(error.message);
+    }
+  }
+
+  private startStream(command: Extract<PageServiceCommand, { kind: "pagestream" }>): void {
+    this.log = this.log.child({ tenant: command.tenant, timeline: command.timeline });
+    this.outbox.send(copyBothResponse());
+    this.phase = "pagestream";
+    this.stream = new PageStream(command.version, {
+      outbox: this.outbox,
+      slabs: this.deps.slabs,
+      resolve: () => this.deps.resolve(command.tenant, command.timeline),
+      guarded: (work) => this.guarded(work),
+      onUnusable: (kind) =>
+        kind === "shutting-down"
+          ? this.closeNow(SQLSTATE.adminShutdown, "shutdown")
+          : this.closeNow(SQLSTATE.connectionFailure, "reconnect"),
+      onRoom: () => this.proceed(),
+    });
+  }
+
+  private endStream(why: string): void {
+    this.log.error(`pagestream ended: ${why}`);
+    this.stream!.flush();
+    this.stream = undefined;
+    this.phase = "commands";
+    this.outbox.send(errorResponse(SQLSTATE.internalError, why), readyForQuery());
+  }
+
+  /** Goes on with messages that were held back, then with reading. */
+  private proceed(): void {
+    // A command that ends at once says so from within this loop.
+    if (this.proceeding) return;
+    this.proceeding = true;
+    let at = 0;
+    while (at < this.held.length && this.ready) {
+      const { type, body } = this.held[at++]!;
+      this.handle(type, body);
+    }
+    if (at > 0) this.held = this.held.slice(at);
+    this.proceeding = false;
+    this.stream?.flush();
+    if (this.ended && this.held.length === 0 && this.ready) this.onEnd();
+    this.adjustReading();
+  }
+
+  private adjustReading(): void {
+    if (this.phase === "closing" || (this.held.length === 0 && this.ready)) this.link.resume();
+    else this.link.pause();
+  }
+
+  /** The client sends nothing more. What it asked for before is still answered. */
+  private onEnd(): void {
+    this.ended = true;
+    if (this.phase === "closing") return;
+    if (this.held.length > 0 || this.phase === "busy") return;
+    if (this.framer.pendingBytes > 0) {
+      throw new MalformedInput("the client closed in the middle of a message");
+    }
+    this.close();
+  }
+
+  /** A message that may not come here, or cannot be read: an error behind the answers owed, then the end. */
+  private violation(why: string): void {
+    this.log.error(`malformed message: ${why}`);
+    this.stream?.flush();
+    this.close(errorResponse(SQLSTATE.protocolViolation, why));
+  }
+
+  /** Closes after all that is owed. What still comes in is read and thrown away. */
+  private close(...bytes: readonly Uint8Array[]): void {
+    if (this.phase === "closing") return;
+    this.phase = "closing";
+    this.held = [];
+    this.outbox.finish(...bytes);
+    this.link.resume();
+  }
+
+  /** Closes without what is owed: the client has to ask again elsewhere. */
+  private closeNow(state: SqlState, text: string): void {
+    if (this.outbox.isClosed) return;
+    this.phase = "closing";
+    this.held = [];
+    this.outbox.finishNow(errorResponse(state, text));
+    this.link.resume();
+  }
+
+  watch(): void {
+    const now = Date.now();
+    const { handshakeMs, answerMs, sendStallMs, watchMs } = this.deps.deadlines;
+    this.cancelWatch = after(watchMs, () => this.self.tell({ kind: "watch" }));
+    const stalled = this.outbox.stalledSinceMs;
+    if (stalled !== undefined && now - stalled > sendStallMs) {
+      this.log.warn(`the client took nothing for ${now - stalled} ms; the connection is closed`);
+      this.link.destroy();
+      return;
+    }
+    if (this.handshake !== undefined && now - this.startedMs > handshakeMs) {
+      this.log.warn(`no login within ${handshakeMs} ms; the connection is closed`);
+      this.link.destroy();
+      return;
+    }
+    const waiting = this.outbox.oldestMs ?? this.commands.waitingSinceMs;
+    if (waiting !== undefined && now - waiting > answerMs) {
+      this.log.error(
+        `the timeline did not answer within ${answerMs} ms; the client is told to reconnect`,
+      );
+      this.closeNow(SQLSTATE.connectionFailure, "reconnect");
+    }
+  }
+
+  private onClosed(error: Error | undefined): void {
+    this.log.debug({ err: error }, "disconnected");
+    this.phase = "closing";
+    this.self.stop();
+  }
+
+  /** The actor has stopped: because the link is closed, or because the server stops. */
+  stop(): void {
+    this.cancelWatch();
+    this.closeNow(SQLSTATE.adminShutdown, "shutdown");
+    this.outbox.close(new Error("the link is closed"));
+    this.link.endSoon();
+    this.held = [];
+    this.stream = undefined;
+  }
+}

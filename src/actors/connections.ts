@@ -1,0 +1,97 @@
+// The page service's listener as an actor: parent of one actor a link. It counts them, refuses more
+// than the limit, and when it stops every link is told so (57P01) by its own actor. The port is
+// opened before, by whoever starts the tree, so that a port in use is an error of the start.
+
+import { unreachable } from "../core/assert.ts";
+import { CONNECTIONS_MAX, SLAB_POOL_BYTES_MAX } from "../core/limits.ts";
+import type { RestartPolicy } from "../core/restart-budget.ts";
+import { SlabPool } from "../core/slab-pool.ts";
+import type { Link, Listener } from "../io/listener.ts";
+import type { Log } from "../io/log.ts";
+import type { Authenticate } from "../protocol/pg-handshake.ts";
+import { SQLSTATE, errorResponse } from "../protocol/pg-messages.ts";
+import type { ServeBackup } from "./backup-copy.ts";
+import { type ConnectionDeadlines, DEADLINES, spawnConnection } from "./connection.ts";
+import type { ResolveTimeline } from "./page-stream.ts";
+import { type ActorRef, type Reply, type Scope, spawn } from "./runtime.ts";
+
+export type ConnectionsMsg =
+  | { readonly kind: "accepted"; readonly link: Link }
+  | { readonly kind: "gone"; readonly of: Incarnation }
+  | { readonly kind: "count"; readonly reply: Reply<number> };
+
+export interface ConnectionsDeps {
+  readonly listener: Listener;
+  readonly resolve: ResolveTimeline;
+  readonly serveBackup: ServeBackup;
+  readonly authenticate: Authenticate;
+  readonly log: Log;
+  readonly connectionsMax?: number;
+  readonly deadlines?: ConnectionDeadlines;
+}
+
+/** Links of one life of the actor; after a restart those of the life before are not counted. */
+interface Incarnation {
+  live: number;
+}
+
+/** Starts taking links from `deps.listener`. */
+export function spawnConnections(
+  parent: Scope,
+  restart: RestartPolicy,
+  deps: ConnectionsDeps,
+): ActorRef<ConnectionsMsg> {
+  const connection = {
+    ...deps,
+    slabs: new SlabPool(SLAB_POOL_BYTES_MAX),
+    deadlines: deps.deadlines ?? DEADLINES,
+  };
+  const limit = deps.connectionsMax ?? CONNECTIONS_MAX;
+
+  let accepted = 0;
+  const onAccepted = (state: Incarnation, link: Link, self: ActorRef<ConnectionsMsg>): void => {
+    if (state.live >= limit) {
+      deps.log.warn({ peer: link.peer }, `more than ${limit} connections; one is refused`);
+      return refuse(link, `more than ${limit} connections`);
+    }
+    state.live++;
+    spawnConnection(self.scope, `connection-${++accepted}`, link, connection, () =>
+      self.tell({ kind: "gone", of: state }),
+    );
+  };
+
+  return spawn<Incarnation, ConnectionsMsg>(parent, {
+    name: "connections",
+    restart,
+    init: (self) => {
+      deps.listener.setHandler((link) => {
+        if (self.stopped()) link.destroy();
+        else self.tell({ kind: "accepted", link });
+      });
+      return { live: 0 };
+    },
+    handle: (state, msg, self) => {
+      switch (msg.kind) {
+        case "accepted":
+          onAccepted(state, msg.link, self);
+          return state;
+        case "gone":
+          msg.of.live--;
+          return state;
+        case "count":
+          msg.reply.answer(state.live);
+          return state;
+        default:
+          return unreachable(msg);
+      }
+    },
+    afterStop: () => deps.listener.setHandler(undefined),
+  });
+}
+
+function refuse(link: Link, text: string): void {
+  const nothing = (): void => undefined;
+  link.start({ onBytes: nothing, onEnd: nothing, onClosed: nothing });
+  link.write([errorResponse(SQLSTATE.tooManyConnections, text)], nothing);
+  link.endSoon();
+}

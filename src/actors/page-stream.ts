@@ -1,0 +1,121 @@
+// The pagestream of one compute link: the requests of a socket read become one message to the
+// timeline, its answer one write. Ends are the connection's business; this says which end.
+
+import type { TenantId, TimelineId } from "../core/ids.ts";
+import type { PageAnswer } from "../core/page-batch.ts";
+import { readErrorText } from "../core/errors.ts";
+import type { SlabPool } from "../core/slab-pool.ts";
+import {
+  BatchBuilder,
+  type EncodedAnswers,
+  type OpenBatch,
+  type PagestreamVersion,
+  encodeAnswers,
+  errorAnswer,
+} from "../protocol/pagestream.ts";
+import type { AnswerSlot, Outbox } from "./outbox.ts";
+import type { ActorRef } from "./runtime.ts";
+import type { TimelineMsg } from "./timeline-messages.ts";
+
+/** Why a timeline cannot be used. */
+export interface LookupError {
+  /** not-active: it is loading or broken just now; the client should reconnect. */
+  readonly kind: "not-found" | "not-active" | "shutting-down";
+  readonly message: string;
+}
+
+export type TimelineLookup = ActorRef<TimelineMsg> | { readonly error: LookupError };
+
+/** The directory of timelines: a lookup in memory. */
+export type ResolveTimeline = (tenant: TenantId, timeline: TimelineId) => TimelineLookup;
+
+export interface PageStreamHost {
+  readonly outbox: Outbox;
+  readonly slabs: SlabPool;
+  readonly resolve: () => TimelineLookup;
+  /** Runs work that a callback brings, unless the link is closed. */
+  readonly guarded: (work: () => void) => void;
+  /** The timeline cannot go on with this link. */
+  readonly onUnusable: (kind: "not-active" | "shutting-down") => void;
+  /** Answers left: there is room for more requests. */
+  readonly onRoom: () => void;
+}
+
+export class PageStream {
+  private readonly host: PageStreamHost;
+  private readonly version: PagestreamVersion;
+  private readonly builder: BatchBuilder;
+  private timeline: ActorRef<TimelineMsg> | undefined;
+
+  constructor(version: PagestreamVersion, host: PageStreamHost) {
+    this.version = version;
+    this.host = host;
+    this.builder = new BatchBuilder(version, host.slabs);
+  }
+
+  /** Whether one more request may be taken. */
+  get hasRoom(): boolean {
+    return this.builder.count < this.host.outbox.room;
+  }
+
+  /** Takes one request. Throws MalformedInput if it cannot be decoded. */
+  request(body: Uint8Array): void {
+    if (this.builder.full) this.flush();
+    const refusal = this.builder.add(body);
+    if (refusal === undefined) return;
+    // Its answer is known already, and stands behind those of the requests before it.
+    this.flush();
+    const frame = errorAnswer(this.version, body, readErrorText(refusal));
+    this.host.outbox.send(frame);
+  }
+
+  /** Sends what was gathered to the timeline. */
+  flush(): void {
+    const open = this.builder.take();
+    if (open === undefined) return;
+    const { host } = this;
+    const slot = host.outbox.open(open.batch.requests.length);
+    const timeline = this.find();
+    if ("error" in timeline) {
+      if (timeline.error.kind === "not-found") this.refuse(slot, open, timeline.error.message);
+      else host.onUnusable(timeline.error.kind);
+      return;
+    }
+    timeline.tell({
+      kind: "read",
+      batch: open.batch,
+      reply: {
+        answer: (answers) => host.guarded(() => this.onAnswers(slot, open, answers)),
+      },
+    });
+  }
+
+  /** The directory is asked again when the timeline has stopped, or was not there. */
+  private find(): TimelineLookup {
+    if (this.timeline !== undefined && !this.timeline.stopped()) return this.timeline;
+    const found = this.host.resolve();
+    this.timeline = "error" in found ? undefined : found;
+    return found;
+  }
+
+  private onAnswers(slot: AnswerSlot, open: OpenBatch, answers: readonly PageAnswer[]): void {
+    // A second answer must not touch a slab that is being sent.
+    if (slot.answer !== undefined) return;
+    if (answers.some((a) => a.kind === "error" && a.error.kind === "shutting-down")) {
+      this.host.onUnusable("shutting-down");
+      return;
+    }
+    this.settle(slot, open, encodeAnswers(open, answers));
+    this.host.onRoom();
+  }
+
+  private refuse(slot: AnswerSlot, open: OpenBatch, why: string): void {
+    const pieces = open.bodies.map((body) => errorAnswer(this.version, body, `Not found: ${why}`));
+    const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this.settle(slot, open, { pieces, bytes });
+  }
+
+  private settle(slot: AnswerSlot, open: OpenBatch, encoded: EncodedAnswers): void {
+    this.host.outbox.settle(slot, { ...encoded, slab: open.batch.slab });
+  }
+}

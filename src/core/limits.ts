@@ -133,3 +133,5 @@ export const REDO_RECORD_BYTES_MAX = 64 * MiB;
 export const REDO_DEATHS_MAX = 2;
 /** Bytes of stderr kept of one redo process: the last lines say why it ended. */
 export const REDO_STDERR_BYTES_MAX = 64 * KiB;
+/** A compute that is being stopped is looked at this often, ms. */
+export const COMPUTE_POLL_MS = 20;

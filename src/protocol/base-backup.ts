@@ -27,7 +27,13 @@ import { startPoint } from "./backup/start-checkpoint.ts";
 import { formatOrigins, withCrc } from "./backup/state-files.ts";
 import { type TarMember, packTar } from "./backup/tar.ts";
 import { readCheckPoint, readControlFile } from "./control-file.ts";
-import { databaseDir, relationPath, slruPath, twoPhasePath, walFileName } from "./data-dir-names.ts";
+import {
+  databaseDir,
+  relationPath,
+  slruPath,
+  twoPhasePath,
+  walFileName,
+} from "./data-dir-names.ts";
 import { setPageChecksum } from "./page-header.ts";
 import { parsePgVersion } from "./wal/format.ts";
 

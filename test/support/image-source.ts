@@ -141,4 +141,3 @@ export function imageSource(
     checkpoint: async () => need(KIND.CHECKPOINT),
   };
 }
-

@@ -144,7 +144,7 @@ class ChunkReader {
     if (first.length === size) return first;
     const joined = new Uint8Array(size);
     joined.set(first);
-    for (let at = first.length; at < size; ) {
+    for (let at = first.length; at < size;) {
       const piece = await this.some(size - at, what);
       joined.set(piece, at);
       at += piece.length;
@@ -153,7 +153,7 @@ class ChunkReader {
   }
 
   async skip(size: number, what: string): Promise<void> {
-    for (let left = size; left > 0; ) left -= (await this.some(left, what)).length;
+    for (let left = size; left > 0;) left -= (await this.some(left, what)).length;
   }
 
   /** Reads on to the end of the chunks, so that whoever sends them can finish. */
@@ -220,7 +220,7 @@ class ChunkJoiner {
 
   /** Gives the chunks that became full. */
   *add(bytes: Uint8Array): Generator<Uint8Array, void, undefined> {
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       const take = Math.min(bytes.length - at, this.size - this.used);
       this.chunk.set(bytes.subarray(at, at + take), this.used);
       this.used += take;

@@ -1,0 +1,159 @@
+// Which LSN was current when: samples of commits, kept by second (KIND.COMMIT_TIME). Times are
+// PostgreSQL's: microseconds since 2000-01-01 UTC, as commit records carry them.
+//
+// Each hundredth of a second keeps its *last* commit, so "as of t" includes every commit up to t but
+// for those in the hundredth that t falls into, and the last commit before a pause exactly. Commits
+// whose time runs a little behind their place in the WAL count as their predecessor's time: within a
+// second times and LSNs both ascend. A clock set back by more is believed.
+//
+//   value: (time in µs since the last sample or the second's start, LSN / 8 since the last sample or 0) ...
+//   as varints
+
+import { assert } from "./assert.ts";
+import { COMMIT_CLOCK_BACK_S, COMMIT_TIME_SAMPLE_US } from "./limits.ts";
+import { Lsn } from "./lsn.ts";
+import { VARINT_BYTES_MAX, VarintReader, writeVarint } from "./varint.ts";
+
+const SECOND_US = 1_000_000;
+const SECOND_MAX = 4_294_967_295;
+const SAMPLES_MAX = Math.ceil(SECOND_US / COMMIT_TIME_SAMPLE_US);
+
+export const secondOf = (timeUs: number): number => Math.floor(timeUs / SECOND_US);
+
+export interface CommitSample {
+  /** Microseconds since 2000-01-01. */
+  readonly timeUs: number;
+  /** End of the commit record. */
+  readonly lsn: Lsn;
+}
+
+/** The second that is being filled. */
+export class CommitSecond {
+  /** -1: none. */
+  second = -1;
+  /** Something was added that no stored value has. */
+  dirty = false;
+  private count = 0;
+  private readonly times = new Float64Array(SAMPLES_MAX);
+  private readonly lsns = new Float64Array(SAMPLES_MAX);
+  private readonly bytes = new Uint8Array(SAMPLES_MAX * 2 * VARINT_BYTES_MAX);
+
+  /** True when a commit at `timeUs` belongs to this second, perhaps because it is only a little late. */
+  takes(timeUs: number): boolean {
+    const second = secondOf(timeUs);
+    return (
+      second === this.second ||
+      (second < this.second && this.second - second <= COMMIT_CLOCK_BACK_S)
+    );
+  }
+
+  /** Forgets this second (the caller has put its value) and goes on with another, with what was stored of it. */
+  moveTo(timeUs: number, stored: Uint8Array | undefined): void {
+    this.second = secondOf(timeUs);
+    this.dirty = false;
+    this.count = 0;
+    if (stored === undefined) return;
+    for (const { timeUs: time, lsn } of decodeSecond(this.second, stored)) {
+      this.times[this.count] = time;
+      this.lsns[this.count++] = lsn;
+    }
+  }
+
+  /** Adds a commit. LSNs ascend from call to call. */
+  add(timeUs: number, lsn: number): void {
+    const last = this.count - 1;
+    if (last >= 0 && slotOf(timeUs) <= slotOf(this.times[last]!)) {
+      this.times[last] = Math.max(this.times[last]!, timeUs);
+      this.lsns[last] = lsn;
+    } else {
+      assert(this.count < SAMPLES_MAX, "a second has more samples than slots");
+      this.times[this.count] = timeUs;
+      this.lsns[this.count++] = lsn;
+    }
+    this.dirty = true;
+  }
+
+  /** What to store; a view that the next call changes. */
+  value(): Uint8Array {
+    let time = this.second * SECOND_US;
+    let lsn = 0;
+    let at = 0;
+    for (let i = 0; i < this.count; i++) {
+      at = writeVarint(this.bytes, at, this.times[i]! - time);
+      at = writeVarint(this.bytes, at, (this.lsns[i]! - lsn) / 8);
+      time = this.times[i]!;
+      lsn = this.lsns[i]!;
+    }
+    return this.bytes.subarray(0, at);
+  }
+}
+
+const slotOf = (timeUs: number): number => Math.floor(timeUs / COMMIT_TIME_SAMPLE_US);
+
+/** Samples of a stored second, ascending. Throws MalformedInput. */
+export function decodeSecond(second: number, value: Uint8Array): readonly CommitSample[] {
+  const samples: CommitSample[] = [];
+  const reader = new VarintReader(value);
+  let timeUs = second * SECOND_US;
+  let lsn = 0;
+  while (!reader.done) {
+    timeUs += reader.next();
+    lsn += reader.next() * 8;
+    samples.push({ timeUs, lsn: lsn as Lsn });
+  }
+  return samples;
+}
+
+/**
+ * The stored second nearest to `second`, itself included, in the direction asked for. The second
+ * that is still being filled comes from its writer.
+ */
+export type SecondScan = (
+  second: number,
+  toward: "older" | "newer",
+) => { readonly second: number; readonly value: Uint8Array } | undefined;
+
+/**
+ * past: all samples are later, `lsn` is the first one's · future: all are at or before the time, `lsn`
+ * is the last one's · present: reading at `lsn` shows the commits up to that time and none after.
+ */
+export type LsnAtTime =
+  { readonly kind: "present" | "past" | "future"; readonly lsn: Lsn } | { readonly kind: "nodata" };
+
+/** Which LSN shows the database as it was at `timeUs`. */
+export function lsnAtTime(timeUs: number, scan: SecondScan): LsnAtTime {
+  const newest = read(scan(SECOND_MAX, "older")).at(-1);
+  if (newest === undefined) return { kind: "nodata" };
+  if (newest.timeUs <= timeUs) return { kind: "future", lsn: newest.lsn };
+  for (let second = Math.min(secondOf(timeUs), SECOND_MAX); second >= 0;) {
+    const found = scan(second, "older");
+    if (found === undefined) break;
+    const sample = read(found).findLast((s) => s.timeUs <= timeUs);
+    if (sample !== undefined) return { kind: "present", lsn: sample.lsn };
+    second = found.second - 1;
+  }
+  return { kind: "past", lsn: read(scan(0, "newer"))[0]!.lsn };
+}
+
+/** Time of the newest sampled commit at or below `lsn`; undefined when there is none. */
+export function timeAtLsn(lsn: Lsn, scan: SecondScan): number | undefined {
+  let low = 0;
+  let high = SECOND_MAX;
+  let best: number | undefined;
+  while (low <= high) {
+    const middle = Math.floor((low + high) / 2);
+    const found = scan(middle, "older");
+    const samples = found !== undefined && found.second >= low ? read(found) : [];
+    if (samples.length === 0) low = middle + 1;
+    else if (samples[0]!.lsn > lsn) high = found!.second - 1;
+    else {
+      best = samples.findLast((s) => s.lsn <= lsn)!.timeUs;
+      low = middle + 1;
+    }
+  }
+  return best;
+}
+
+const read = (
+  found: { readonly second: number; readonly value: Uint8Array } | undefined,
+): readonly CommitSample[] => (found === undefined ? [] : decodeSecond(found.second, found.value));

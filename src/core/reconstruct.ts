@@ -1,0 +1,160 @@
+// From versions to a page or value. A chain is collected newest to oldest until something needs
+// nothing older; what came of it is then one of a few outcomes. One Chain object serves read after
+// read: nothing is allocated unless redo is needed.
+//
+// What holds: a chain never contains a version above the LSN it is read at; a page's versions are
+// either images and native operations, or images and WAL records, never all three.
+
+import { assert } from "./assert.ts";
+import { LSN_INVALID, Lsn } from "./lsn.ts";
+import { applyOp } from "./page-op.ts";
+import type { RedoRecord } from "./redo-request.ts";
+import { VERSION, type Version, endsChain } from "./version.ts";
+
+/** Writes the page of an IMAGE version: decompressed, hole filled with zeros, LSN stamped if asked. Throws MalformedInput. */
+export type RestoreImage = (version: Version, page: Uint8Array) => void;
+
+export type ChainOutcome =
+  /** No version at all. */
+  | { readonly kind: "none" }
+  /** The page that was passed to begin() is complete. */
+  | { readonly kind: "page" }
+  /** `base` is the page that was passed to begin(), or undefined if the first record initialises it. */
+  | {
+      readonly kind: "redo";
+      readonly base: Uint8Array | undefined;
+      /**
+       * Oldest first, in memory of their own. One list for each key the chain went through: the last
+       * is the page's own, those before it belong to databases it was copied from (may be empty).
+       */
+      readonly steps: readonly (readonly RedoRecord[])[];
+    }
+  | { readonly kind: "value"; readonly value: Uint8Array; readonly lsn: Lsn }
+  | { readonly kind: "tombstone"; readonly lsn: Lsn }
+  /** The versions do not add up. */
+  | { readonly kind: "corrupt"; readonly reason: string };
+
+const NONE: ChainOutcome = { kind: "none" };
+const PAGE: ChainOutcome = { kind: "page" };
+const NO_PAGE = new Uint8Array(0);
+const SCRATCH_BYTES = 64 * 1024;
+
+export class Chain {
+  private readonly restoreImage: RestoreImage;
+  private page: Uint8Array = NO_PAGE;
+  private at = LSN_INVALID;
+  private ended = false;
+  /** Type and LSN of the version that ended the chain. */
+  private endType = 0;
+  private endLsn = LSN_INVALID;
+  private value: Uint8Array = NO_PAGE;
+  private opCount = 0;
+  private recordCount = 0;
+  // Pending operations or records, newest first: LSN, offset in scratch (one more than there are), key.
+  private readonly lsns: number[] = [];
+  private readonly offsets: number[] = [0];
+  private readonly steps: number[] = [];
+  private step = 0;
+  private count = 0;
+  private scratch: Uint8Array = new Uint8Array(SCRATCH_BYTES);
+
+  constructor(restoreImage: RestoreImage) {
+    this.restoreImage = restoreImage;
+  }
+
+  /** Begins a read at `at`. `page`: 8192 bytes that an image is written to at once; not needed for values. */
+  begin(at: Lsn, page: Uint8Array = NO_PAGE): void {
+    this.page = page;
+    this.at = at;
+    this.ended = false;
+    this.endType = 0;
+    this.value = NO_PAGE;
+    this.opCount = this.recordCount = this.count = this.step = 0;
+  }
+
+  /** The versions from here on are those of the page's origin in the database it was copied from, at `at`. */
+  enterSource(at: Lsn): void {
+    assert(!this.ended, "a chain that ended goes on");
+    this.at = at;
+    this.step++;
+  }
+
+  /** Takes the next older version. True: an older one is needed; false: outcome() is ready. Throws what restoreImage throws. */
+  offer(version: Version): boolean {
+    assert(!this.ended, "a chain that ended goes on");
+    assert(version.lsn <= this.at, "I7: a read never sees the future");
+    if (version.type === VERSION.OP) this.opCount++;
+    if (version.type === VERSION.RECORD) this.recordCount++;
+    if (version.type === VERSION.OP || version.type === VERSION.RECORD) this.collect(version);
+    if (!endsChain(version.type, version.flags)) return true;
+    this.ended = true;
+    this.endType = version.type;
+    this.endLsn = version.lsn;
+    if (version.type === VERSION.IMAGE) this.restoreImage(version, this.page);
+    if (version.type === VERSION.VALUE) {
+      this.value = version.bytes.slice(version.start, version.start + version.length);
+    }
+    return false;
+  }
+
+  /** What the versions offered amount to. Valid until the next begin(), except for `redo`'s records, which stay. */
+  outcome(): ChainOutcome {
+    const { count, endType } = this;
+    if (!this.ended) {
+      if (count === 0) return NONE;
+      return { kind: "corrupt", reason: `${count} changes and no page that they begin with` };
+    }
+    if (endType === VERSION.VALUE || endType === VERSION.TOMBSTONE) {
+      if (count > 0) return { kind: "corrupt", reason: "page changes over a metadata value" };
+      if (endType === VERSION.TOMBSTONE) return { kind: "tombstone", lsn: this.endLsn };
+      return { kind: "value", value: this.value, lsn: this.endLsn };
+    }
+    if (this.recordCount > 0) {
+      if (this.opCount === 0) return this.redo();
+      return { kind: "corrupt", reason: "native operations and WAL records on one page" };
+    }
+    for (let i = count - 1; i >= 0; i--) {
+      const start = this.offsets[i]!;
+      applyOp(this.scratch, start, this.offsets[i + 1]! - start, this.page, this.lsns[i]!);
+    }
+    return PAGE;
+  }
+
+  private collect(version: Version): void {
+    const start = this.offsets[this.count]!;
+    const end = start + version.length;
+    if (end > this.scratch.length) {
+      const larger = new Uint8Array(Math.max(end, this.scratch.length * 2));
+      larger.set(this.scratch.subarray(0, start));
+      this.scratch = larger;
+    }
+    copy(version.bytes, version.start, version.length, this.scratch, start);
+    this.lsns[this.count] = version.lsn;
+    this.steps[this.count] = this.step;
+    this.offsets[++this.count] = end;
+  }
+
+  private redo(): ChainOutcome {
+    // The request outlives this chain's next read: the records move to memory of their own.
+    const bytes = this.scratch.slice(0, this.offsets[this.count]!);
+    const steps: RedoRecord[][] = Array.from({ length: this.step + 1 }, () => []);
+    for (let i = this.count - 1; i >= 0; i--) {
+      const record = bytes.subarray(this.offsets[i]!, this.offsets[i + 1]!);
+      steps[this.step - this.steps[i]!]!.push({ lsn: this.lsns[i]! as Lsn, bytes: record });
+    }
+    const base = this.endType === VERSION.IMAGE ? this.page : undefined;
+    return { kind: "redo", base, steps };
+  }
+}
+
+// subarray() allocates a view, which costs more than copying a few bytes one by one.
+function copy(
+  from: Uint8Array,
+  start: number,
+  length: number,
+  to: Uint8Array,
+  target: number,
+): void {
+  if (length > 64) to.set(from.subarray(start, start + length), target);
+  else for (let i = 0; i < length; i++) to[target + i] = from[start + i]!;
+}

@@ -135,3 +135,7 @@ export const REDO_DEATHS_MAX = 2;
 export const REDO_STDERR_BYTES_MAX = 64 * KiB;
 /** A compute that is being stopped is looked at this often, ms. */
 export const COMPUTE_POLL_MS = 20;
+/** Files up to this size, bytes, are gathered and written whole, several at a time, when a data directory is unpacked. */
+export const DATA_DIR_SMALL_FILE_BYTES = 128 * KiB;
+/** How many of them at a time: four threads do the work, the rest keeps them busy. */
+export const DATA_DIR_WRITES_MAX = 16;

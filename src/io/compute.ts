@@ -20,8 +20,9 @@ import { readTar } from "../protocol/backup/tar.ts";
 import { DB_STATE, readControlFile } from "../protocol/control-file.ts";
 import { parsePgVersion } from "../protocol/wal/format.ts";
 import { type ComputeSettings, computeConf } from "./compute-settings.ts";
-import { readControl, writeDataDir } from "./data-dir.ts";
+import { readControl } from "./data-dir.ts";
 import { PostgresProblem, type PostgresPrograms, makeServerDir, runProgram } from "./postgres.ts";
+import { writeDataDir } from "./write-data-dir.ts";
 
 export interface ComputeOptions extends Omit<ComputeSettings, "socketDir"> {
   /** Becomes the data directory; absent or empty. */

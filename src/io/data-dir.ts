@@ -1,15 +1,13 @@
-// A data directory on disk as a stream of its members, and the other way round. Reading is for a
-// directory whose server is shut down; nothing is locked.
+// A data directory on disk as a stream of its members. For a directory whose server is shut down;
+// nothing is locked.
 
 import fs from "node:fs/promises";
 import path from "node:path";
 
-import { BACKUP_CHUNK_BYTES, DATA_DIR_READ_BYTES } from "../core/limits.ts";
+import { DATA_DIR_READ_BYTES } from "../core/limits.ts";
 import { type Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
-import type { TarEntry } from "../protocol/backup/tar.ts";
 import { walFileName } from "../protocol/data-dir-names.ts";
 import type { DataDirEntry } from "../protocol/import-data-dir.ts";
-import { type Account, PostgresProblem } from "./postgres.ts";
 
 /** Directories that hold nothing an import wants, by path; not walked. */
 const SKIPPED_DIRS = new Set(["pg_wal", "pg_stat_tmp", "pg_subtrans", "pg_replslot"]);
@@ -80,71 +78,4 @@ export async function readWal(dir: string, tli: number, from: Lsn, to: Lsn): Pro
     at = end;
   }
   return bytes;
-}
-
-/**
- * Writes members below `dir`, which must exist and be empty; directories 0700, files 0600, all of
- * `account`. Not synced: what is written this way can be made again. `progress` hears bytes so far.
- */
-export async function writeDataDir(
-  entries: AsyncIterable<TarEntry>,
-  dir: string,
-  account: Account,
-  progress?: (bytes: number) => void,
-): Promise<void> {
-  const made = new Set([".", ""]);
-  const makeDir = async (name: string): Promise<void> => {
-    if (made.has(name)) return;
-    await makeDir(path.posix.dirname(name));
-    const full = path.join(dir, name);
-    await fs.mkdir(full, { recursive: true, mode: 0o700 });
-    if (account.uid !== undefined) await fs.chown(full, account.uid, account.gid);
-    made.add(name);
-  };
-  let bytes = 0;
-  for await (const entry of entries) {
-    if (entry.kind === "symlink") {
-      throw new PostgresProblem(`${entry.path}: a backup with symbolic links is not supported`);
-    }
-    if (entry.kind === "directory") {
-      await makeDir(entry.path);
-      continue;
-    }
-    await makeDir(path.posix.dirname(entry.path));
-    await writeFile(entry, path.join(dir, entry.path), account, (length) => {
-      bytes += length;
-      progress?.(bytes);
-    });
-  }
-}
-
-const ZEROS = Buffer.alloc(BACKUP_CHUNK_BYTES);
-
-async function writeFile(
-  entry: TarEntry,
-  file: string,
-  account: Account,
-  wrote: (bytes: number) => void,
-): Promise<void> {
-  // A generated WAL segment is 16 MiB of zeros but for one record: leave holes there.
-  const sparse = entry.path.startsWith("pg_wal/");
-  const handle = await fs.open(file, "wx", 0o600);
-  try {
-    if (account.uid !== undefined) await handle.chown(account.uid, account.gid);
-    let at = 0;
-    for await (const chunk of entry.body) {
-      const skip =
-        sparse &&
-        chunk.length <= ZEROS.length &&
-        ZEROS.compare(chunk, 0, chunk.length, 0, chunk.length) === 0;
-      for (let done = 0; done < chunk.length && !skip;) {
-        done += (await handle.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
-      }
-      at += chunk.length;
-      wrote(chunk.length);
-    }
-    if (sparse) await handle.truncate(at);
-  } finally {
-    await handle.close();
-  }
 }

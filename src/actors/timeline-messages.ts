@@ -37,7 +37,7 @@ export type TimelineMsg =
     }
   /** `lease lsn`: keeps history readable at `lsn`; answers the end of the lease in Unix ms, or undefined if refused. */
   | { readonly kind: "lease"; readonly lsn: Lsn; readonly reply: Reply<number | undefined> }
-  /** A WAL receiver announces itself; the answer says where streaming must start. Any earlier receiver is told to close. */
+  /** A WAL receiver announces itself; the answer says where streaming must start. Any earlier receiver is told to close. A `progress` follows at once: upstream, a commit may be waiting for what is durable already. */
   | {
       readonly kind: "wal-attach";
       readonly receiver: ActorRef<WalProgressMsg>;

@@ -139,3 +139,8 @@ export const COMPUTE_POLL_MS = 20;
 export const DATA_DIR_SMALL_FILE_BYTES = 128 * KiB;
 /** How many of them at a time: four threads do the work, the rest keeps them busy. */
 export const DATA_DIR_WRITES_MAX = 16;
+
+/** Relation sizes of one timeline kept in memory, entries of about 200 bytes. A compute's working set of tables and indexes. */
+export const RELATION_SIZES_MAX = 20_000;
+/** Databases that were copied from one another by files, in a row. More is a loop, not a use. */
+export const DB_COPY_DEPTH_MAX = 64;

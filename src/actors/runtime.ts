@@ -129,7 +129,11 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
         current = spec.init(holder.self);
         return { value: current };
       },
-      onCrash: async (_msg: unknown, error: unknown, ctx: { stop: symbol; reset: symbol }) => {
+      onCrash: async (
+        _msg: unknown,
+        error: unknown,
+        ctx: { stop: symbol; reset: symbol; resume: symbol },
+      ) => {
         const decision = onCrash(spec.restart, history, Date.now());
         history = decision.history;
         node.lastCrash = error instanceof Error ? error.message : String(error);
@@ -147,6 +151,8 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
         node.state = "backing-off";
         // nact holds the mailbox while this promise is pending: that is the back-off.
         await new Promise((resolve) => setTimeout(resolve, afterMs));
+        // Stopped meanwhile (its parent was): must not come to life again.
+        if (!live) return ctx.resume;
         node.state = "running";
         node.sinceMs = Date.now();
         return ctx.reset;
@@ -155,7 +161,8 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
         live = false;
         const old = current;
         current = undefined;
-        if (node.state !== "broken") system.nodes.delete(path);
+        // A successor of the same name may have been spawned already: its entry stays.
+        if (node.state !== "broken" && system.nodes.get(path) === node) system.nodes.delete(path);
         spec.afterStop?.(old);
       },
     } as unknown as nact.ActorProps<{ value: State }, Msg, nact.Ref<unknown>>,

@@ -144,3 +144,5 @@ export const DATA_DIR_WRITES_MAX = 16;
 export const RELATION_SIZES_MAX = 20_000;
 /** Databases that were copied from one another by files, in a row. More is a loop, not a use. */
 export const DB_COPY_DEPTH_MAX = 64;
+/** A redo worker that was given up (its process cannot be started) is tried again after this time, ms. Until then reads that need it fail at once. */
+export const REDO_RESPAWN_MS = 10_000;

@@ -17,6 +17,7 @@ try {
   }
 } catch (error) {
   process.stderr.write(`no report of the tests: ${error.message}\n`);
+  failed = 1;
 }
 if (exitCode !== "0" && failed === 0) failed = 1;
 process.stdout.write(`${passed} ${failed}\n`);

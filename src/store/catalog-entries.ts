@@ -1,0 +1,85 @@
+// What the catalog of a tenant holds, as values that were validated when they were read. JSON, so
+// that a person can read it; strict, so that nothing unknown is silently dropped by an older program.
+
+import { z } from "zod";
+import { type TenantId, type TimelineId, parseTenantId, parseTimelineId } from "../core/ids.ts";
+import { countField, crcField, keyField, lsnField } from "./layer-header.ts";
+
+const timelineId = z.string().transform((text): TimelineId => parseTimelineId(text));
+const timeMs = z.number().int().nonnegative();
+
+export const tenantEntry = z.strictObject({
+  id: z.string().transform((text): TenantId => parseTenantId(text)),
+  createdAtMs: timeMs,
+});
+export type TenantEntry = Readonly<z.infer<typeof tenantEntry>>;
+
+/** Where a timeline's WAL comes from. */
+export const walSource = z.strictObject({
+  kind: z.enum(["primary", "compute", "safekeeper"]),
+  /** A connection URI or string. May hold a password: never logged. */
+  conninfo: z.string(),
+  /** Physical replication slot; undefined where there is none (safekeeper). */
+  slot: z.string().optional(),
+});
+export type WalSource = Readonly<z.infer<typeof walSource>>;
+
+export const timelineEntry = z.strictObject({
+  id: timelineId,
+  /** Unique in the tenant. */
+  name: z.string().min(1).max(63),
+  ancestor: z.strictObject({ id: timelineId, lsn: lsnField }).optional(),
+  /** Major version of PostgreSQL, e.g. 15. */
+  pgVersion: z.number().int().positive(),
+  /** PostgreSQL's timeline id of its WAL. */
+  tli: z.number().int().positive().max(0xffff_ffff),
+  /** pg_control's system identifier: a u64 in decimal. */
+  systemId: z.string().regex(/^\d{1,20}$/),
+  /** LSN of the imported pages (initdb, base backup); of the branch point for a branch. */
+  baseLsn: lsnField,
+  /** Reads below are refused: a base backup is consistent only from its stop LSN on. */
+  readableFrom: lsnField,
+  /** Everything up to here is in sealed layers; WAL is replayed from here on. */
+  sealedLsn: lsnField,
+  /** Start of the last record that ends at or below sealedLsn; 0 if unknown. */
+  sealedPrev: lsnField,
+  /** importing: its base is not complete, after a restart it begins anew or is removed. */
+  state: z.enum(["importing", "active", "broken"]),
+  brokenReason: z.string().optional(),
+  source: walSource.optional(),
+  createdAtMs: timeMs,
+});
+export type TimelineEntry = Readonly<z.infer<typeof timelineEntry>>;
+
+export const layerEntry = z.strictObject({
+  /** File name in the timeline's layers directory. */
+  file: z.string().regex(/^[0-9A-Za-z._-]+\.layer$/),
+  timeline: timelineId,
+  /** Order of layers: of two that hold a key, the one with the higher number is newer. */
+  sequence: countField,
+  firstLsn: lsnField,
+  lastLsn: lsnField,
+  firstKey: keyField,
+  lastKey: keyField,
+  /** Size of the file and CRC-32C of all its bytes. */
+  bytes: countField,
+  crc: crcField,
+  keys: countField,
+  runs: countField,
+  versions: countField,
+  /** Bit n: some key is of kind n. */
+  kinds: countField,
+  createdAtMs: timeMs,
+});
+export type LayerEntry = Readonly<z.infer<typeof layerEntry>>;
+
+export const leaseEntry = z.strictObject({
+  timeline: timelineId,
+  lsn: lsnField,
+  owner: z.string().max(200),
+  expiresAtMs: timeMs,
+});
+export type LeaseEntry = Readonly<z.infer<typeof leaseEntry>>;
+
+export const settingValue = z.json();
+export type SettingValue = z.infer<typeof settingValue>;

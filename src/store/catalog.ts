@@ -1,0 +1,233 @@
+// The catalog of one tenant: timelines, the layer map, leases, settings. A small LMDB environment;
+// a change is one transaction that is on disk when the call returns. Read only when something is
+// opened or listed, never on the page path.
+//
+//   key (text)                          value: CRC-32C in 8 hex digits, a space, JSON
+//   format                              number
+//   tenant                              TenantEntry
+//   timeline/<id>                       TimelineEntry
+//   layer/<timeline id>/<file>          LayerEntry
+//   lease/<timeline id>/<lsn>/<owner>   LeaseEntry     (lsn in 16 hex digits)
+//   setting/<name>                      any JSON
+
+import fs from "node:fs";
+import { type RootDatabase, open } from "lmdb";
+import type { z } from "zod";
+import { prettifyError } from "zod";
+import { assert } from "../core/assert.ts";
+import type { TimelineId } from "../core/ids.ts";
+import type { Lsn } from "../core/lsn.ts";
+import { type Result, err, ok } from "../core/result.ts";
+import { crc32c } from "../protocol/crc32c.ts";
+import {
+  type LayerEntry,
+  type LeaseEntry,
+  type SettingValue,
+  type TenantEntry,
+  type TimelineEntry,
+  layerEntry,
+  leaseEntry,
+  settingValue,
+  tenantEntry,
+  timelineEntry,
+} from "./catalog-entries.ts";
+import { StoreCorrupt, StoreFormat, errorText, writeError } from "./store-errors.ts";
+
+export const CATALOG_FORMAT = 1;
+/** Address space, not memory or disk: 4 GiB hold ten million layer entries. */
+const MAP_BYTES = 4 * 1024 ** 3;
+const KEY_BYTES_MAX = 400;
+
+/** A timeline name is taken: the caller chose it, so it is a refusal. */
+export interface NameTaken {
+  readonly kind: "name-taken";
+  readonly by: TimelineId;
+}
+
+/** The edits of one transaction. */
+export interface CatalogChange {
+  putTenant(entry: TenantEntry): void;
+  putTimeline(entry: TimelineEntry): void;
+  /** Removes the timeline with its layer entries and leases. */
+  removeTimeline(id: TimelineId): void;
+  putLayer(entry: LayerEntry): void;
+  removeLayer(entry: Pick<LayerEntry, "timeline" | "file">): void;
+  putLease(entry: LeaseEntry): void;
+  removeLease(entry: Pick<LeaseEntry, "timeline" | "lsn" | "owner">): void;
+  putSetting(name: string, value: SettingValue): void;
+}
+
+export class Catalog {
+  readonly path: string;
+  private readonly db: RootDatabase<string, string>;
+
+  /** Opens or creates. Throws StoreFormat, StoreCorrupt, StoreFull, StoreFailed. */
+  constructor(path: string) {
+    this.path = path;
+    const isNew = !fs.existsSync(path);
+    try {
+      this.db = open<string, string>({
+        path,
+        noSubdir: true,
+        encoding: "string",
+        pageSize: 4096,
+        overlappingSync: false,
+        maxReaders: 8,
+        mapSize: MAP_BYTES,
+      });
+    } catch (cause) {
+      if (isNew) throw writeError(path, "creating", cause);
+      throw new StoreCorrupt(path, `LMDB cannot open it: ${errorText(cause)}`);
+    }
+    this.checkFormat();
+  }
+
+  tenant(): TenantEntry | undefined {
+    return this.one("tenant", tenantEntry);
+  }
+
+  timeline(id: TimelineId): TimelineEntry | undefined {
+    return this.one(`timeline/${id}`, timelineEntry);
+  }
+
+  /** In order of ids. */
+  timelines(): readonly TimelineEntry[] {
+    return this.all("timeline/", timelineEntry);
+  }
+
+  /** Newest first: by sequence, then by key range. */
+  layers(timeline: TimelineId): readonly LayerEntry[] {
+    const layers = [...this.all(`layer/${timeline}/`, layerEntry)];
+    return layers.sort((x, y) => y.sequence - x.sequence || (x.firstKey < y.firstKey ? -1 : 1));
+  }
+
+  leases(timeline: TimelineId): readonly LeaseEntry[] {
+    return this.all(`lease/${timeline}/`, leaseEntry);
+  }
+
+  setting(name: string): SettingValue | undefined {
+    return this.one(`setting/${name}`, settingValue);
+  }
+
+  /**
+   * One transaction, durable when this returns; nothing of it happened when it throws or refuses.
+   * The edits see the state before them through the catalog's own reads.
+   */
+  change(edit: (change: CatalogChange) => void): Result<void, NameTaken> {
+    let taken: NameTaken | undefined;
+    try {
+      // Without overlappingSync the commit inside fsyncs before transactionSync returns.
+      this.db.transactionSync(() => {
+        const renamed = new Set<TimelineId>();
+        edit(this.edits(renamed));
+        if (renamed.size > 0) taken = this.clashingName();
+        if (taken !== undefined) throw new Refused();
+      });
+    } catch (cause) {
+      if (cause instanceof Refused && taken !== undefined) return err(taken);
+      if (cause instanceof Error && !("code" in cause)) throw cause;
+      throw writeError(this.path, "writing", cause);
+    }
+    return ok(undefined);
+  }
+
+  async close(): Promise<void> {
+    await this.db.close();
+  }
+
+  private edits(renamed: Set<TimelineId>): CatalogChange {
+    const put = (key: string, value: unknown): void => this.put(key, value);
+    const remove = (key: string): void => void this.db.removeSync(key);
+    return {
+      putTenant: (entry) => put("tenant", entry),
+      putTimeline: (entry) => {
+        if (this.timeline(entry.id)?.name !== entry.name) renamed.add(entry.id);
+        put(`timeline/${entry.id}`, entry);
+      },
+      removeTimeline: (id) => {
+        remove(`timeline/${id}`);
+        for (const prefix of [`layer/${id}/`, `lease/${id}/`]) {
+          for (const key of this.keys(prefix)) remove(key);
+        }
+      },
+      putLayer: (entry) => put(layerKey(entry), entry),
+      removeLayer: (entry) => remove(layerKey(entry)),
+      putLease: (entry) => put(leaseKey(entry), entry),
+      removeLease: (entry) => remove(leaseKey(entry)),
+      putSetting: (name, value) => put(`setting/${name}`, value),
+    };
+  }
+
+  private clashingName(): NameTaken | undefined {
+    const byName = new Map<string, TimelineId>();
+    for (const { id, name } of this.timelines()) {
+      if (byName.has(name)) return { kind: "name-taken", by: byName.get(name)! };
+      byName.set(name, id);
+    }
+    return undefined;
+  }
+
+  private checkFormat(): void {
+    const text = this.db.get("format");
+    if (text === undefined) {
+      const [first] = this.db.getKeys({ limit: 1 });
+      if (first !== undefined) throw new StoreCorrupt(this.path, "it has no format number");
+      this.db.transactionSync(() => this.put("format", CATALOG_FORMAT));
+      return;
+    }
+    const format = this.parse("format", text);
+    if (format !== CATALOG_FORMAT) {
+      throw new StoreFormat(
+        `${this.path} has catalog format ${String(format)}, this program reads ` +
+          `${CATALOG_FORMAT}; use the version of pageserver that wrote it`,
+      );
+    }
+  }
+
+  private put(key: string, value: unknown): void {
+    assert(key.length <= KEY_BYTES_MAX, `catalog key of ${key.length} characters`);
+    const json = JSON.stringify(value);
+    this.db.putSync(key, `${sum(key, json)} ${json}`);
+  }
+
+  private keys(prefix: string): readonly string[] {
+    return [...this.db.getKeys({ start: prefix, end: `${prefix}\uffff` })];
+  }
+
+  private all<S extends z.ZodType>(prefix: string, schema: S): readonly z.infer<S>[] {
+    return this.keys(prefix).map((key) => this.one(key, schema)!);
+  }
+
+  private one<S extends z.ZodType>(key: string, schema: S): z.infer<S> | undefined {
+    const text = this.db.get(key);
+    if (text === undefined) return undefined;
+    const entry = schema.safeParse(this.parse(key, text));
+    if (!entry.success) throw new StoreCorrupt(this.path, `${key}: ${prettifyError(entry.error)}`);
+    return entry.data;
+  }
+
+  private parse(key: string, text: string): unknown {
+    const json = text.slice(9);
+    if (text.slice(0, 9) !== `${sum(key, json)} `) {
+      throw new StoreCorrupt(this.path, `${key} fails its checksum`);
+    }
+    return JSON.parse(json);
+  }
+}
+
+/** Rolls a transaction back; caught in `change`. */
+class Refused extends Error {}
+
+const sum = (key: string, json: string): string =>
+  crc32c(Buffer.from(key + json))
+    .toString(16)
+    .padStart(8, "0");
+
+const layerKey = (entry: Pick<LayerEntry, "timeline" | "file">): string =>
+  `layer/${entry.timeline}/${entry.file}`;
+
+const leaseKey = (entry: Pick<LeaseEntry, "timeline" | "lsn" | "owner">): string =>
+  `lease/${entry.timeline}/${lsnHex(entry.lsn)}/${entry.owner}`;
+
+/** 16 hex digits: text order is LSN order. */
+export const lsnHex = (lsn: Lsn): string => lsn.toString(16).padStart(16, "0");

@@ -1,0 +1,109 @@
+// Where everything lies below the data directory, and its format version.
+//
+//   FORMAT                                        "pageserver data 1"
+//   tenants/<tenant>/catalog                      LMDB: catalog.ts (and LMDB's catalog-lock)
+//   tenants/<tenant>/timelines/<timeline>/layers/ sealed layers: <sequence>-<first>-<last>.layer
+//   tenants/<tenant>/timelines/<timeline>/wal/    WAL segment files: wal-files.ts
+
+import fs from "node:fs";
+import path from "node:path";
+import { MalformedInput } from "../core/assert.ts";
+import { type TenantId, type TimelineId, parseTenantId } from "../core/ids.ts";
+import type { Catalog } from "./catalog.ts";
+import { StoreFormat, isMissing, writeError } from "./store-errors.ts";
+
+const FORMAT = "pageserver data 1\n";
+
+export const tenantsPath = (root: string): string => path.join(root, "tenants");
+export const tenantPath = (root: string, tenant: TenantId): string =>
+  path.join(tenantsPath(root), tenant);
+export const catalogPath = (root: string, tenant: TenantId): string =>
+  path.join(tenantPath(root, tenant), "catalog");
+const timelinesPath = (root: string, tenant: TenantId): string =>
+  path.join(tenantPath(root, tenant), "timelines");
+export const timelinePath = (root: string, tenant: TenantId, timeline: TimelineId): string =>
+  path.join(timelinesPath(root, tenant), timeline);
+export const layersPath = (timelineDirectory: string): string =>
+  path.join(timelineDirectory, "layers");
+export const walPath = (timelineDirectory: string): string => path.join(timelineDirectory, "wal");
+
+/**
+ * Makes the data directory if it is missing or empty, and checks its format. The caller holds the
+ * lock that keeps a second process out. Throws StoreFormat, StoreFull, StoreFailed.
+ */
+export function openDataDirectory(root: string): void {
+  makeDirectory(root);
+  const file = path.join(root, "FORMAT");
+  let format: string | undefined;
+  try {
+    format = fs.readFileSync(file, "utf8");
+  } catch (cause) {
+    if (!isMissing(cause)) throw writeError(file, "reading", cause);
+  }
+  if (format === FORMAT) return;
+  if (format !== undefined) {
+    throw new StoreFormat(
+      `${root} holds "${format.trim()}", this program reads "${FORMAT.trim()}"; use the version of ` +
+        `pageserver that wrote it`,
+    );
+  }
+  if (fs.existsSync(tenantsPath(root))) {
+    throw new StoreFormat(`${root} has tenants but no FORMAT file; restore it from backup`);
+  }
+  try {
+    const handle = fs.openSync(`${file}.tmp`, "w", 0o600);
+    fs.writeSync(handle, FORMAT);
+    fs.fsyncSync(handle);
+    fs.closeSync(handle);
+    fs.renameSync(`${file}.tmp`, file);
+  } catch (cause) {
+    throw writeError(file, "writing", cause);
+  }
+  makeDirectory(tenantsPath(root));
+}
+
+/** Tenants that have a directory; what is not named like one is ignored. */
+export function listTenants(root: string): readonly TenantId[] {
+  if (!fs.existsSync(tenantsPath(root))) return [];
+  const tenants: TenantId[] = [];
+  for (const name of fs.readdirSync(tenantsPath(root))) {
+    try {
+      tenants.push(parseTenantId(name));
+    } catch (cause) {
+      if (!(cause instanceof MalformedInput)) throw cause;
+    }
+  }
+  return tenants.sort();
+}
+
+/** Makes a directory and its parents, durably: after a power cut what is in it can be found. */
+export function makeDirectory(directory: string): void {
+  try {
+    const first = fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    if (first === undefined) return;
+    // Every directory from the parent of the first new one down to the last's parent got an entry.
+    for (let parent = path.dirname(path.resolve(directory)); ; parent = path.dirname(parent)) {
+      const fd = fs.openSync(parent, "r");
+      fs.fsyncSync(fd);
+      fs.closeSync(fd);
+      if (parent === path.dirname(path.resolve(first)) || parent === path.dirname(parent)) return;
+    }
+  } catch (cause) {
+    throw writeError(directory, "making", cause);
+  }
+}
+
+/** Removes directories of timelines that the catalog does not know: a deletion or creation that a crash cut short. */
+export function removeOrphanTimelines(root: string, tenant: TenantId, catalog: Catalog): void {
+  const directory = timelinesPath(root, tenant);
+  if (!fs.existsSync(directory)) return;
+  const known = new Set<string>(catalog.timelines().map(({ id }) => id));
+  for (const name of fs.readdirSync(directory)) {
+    if (!known.has(name)) fs.rmSync(path.join(directory, name), { recursive: true, force: true });
+  }
+}
+
+/** Removes a timeline's files, after its catalog entry. */
+export function removeTimelineFiles(timelineDirectory: string): void {
+  fs.rmSync(timelineDirectory, { recursive: true, force: true });
+}

@@ -1,0 +1,63 @@
+// The sealed layers of one timeline, newest first. Kept in step with the catalog, which is the
+// truth: an entry is here when its transaction has happened.
+
+import path from "node:path";
+import { assert } from "../core/assert.ts";
+import type { LayerEntry } from "./catalog-entries.ts";
+import { LmdbLayer } from "./lmdb-layer.ts";
+import type { OpenFiles } from "./sealed-file.ts";
+
+export interface SealedLayer {
+  readonly entry: LayerEntry;
+  readonly layer: LmdbLayer;
+}
+
+export class LayerMap {
+  private readonly directory: string;
+  private readonly files: OpenFiles;
+  private sealed: readonly SealedLayer[] = [];
+
+  constructor(directory: string, files: OpenFiles, entries: readonly LayerEntry[]) {
+    this.directory = directory;
+    this.files = files;
+    this.swap([], entries);
+  }
+
+  /** Newest first: of two layers that hold versions of a key, the first has the newer ones. */
+  get layers(): readonly SealedLayer[] {
+    return this.sealed;
+  }
+
+  get nextSequence(): number {
+    return (this.sealed[0]?.entry.sequence ?? 0) + 1;
+  }
+
+  /** Bytes of all files. */
+  get bytes(): number {
+    return this.sealed.reduce((sum, { entry }) => sum + entry.bytes, 0);
+  }
+
+  /** True when some layer has a key of `kind`. */
+  hasKind(kind: number): boolean {
+    return this.sealed.some(({ entry }) => (entry.kinds & (1 << kind)) !== 0);
+  }
+
+  pathOf(entry: Pick<LayerEntry, "file">): string {
+    return path.join(this.directory, entry.file);
+  }
+
+  /** Replaces layers by others that hold the same or newer versions: sealing adds, merging swaps. */
+  swap(remove: readonly LayerEntry[], add: readonly LayerEntry[]): void {
+    const gone = new Set(remove.map(({ file }) => file));
+    const kept = this.sealed.filter(({ entry }) => !gone.has(entry.file));
+    assert(kept.length + gone.size === this.sealed.length, "layers to be replaced are in the map");
+    const added = add.map((entry) => {
+      return { entry, layer: new LmdbLayer(this.pathOf(entry), entry, this.files) };
+    });
+    this.sealed = [...kept, ...added].sort(
+      (x, y) =>
+        y.entry.sequence - x.entry.sequence || (x.entry.firstKey < y.entry.firstKey ? -1 : 1),
+    );
+    for (const entry of remove) this.files.close(this.pathOf(entry));
+  }
+}

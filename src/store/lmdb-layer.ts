@@ -1,0 +1,249 @@
+// A sealed layer: one LMDB file of runs (run.ts), opened when it is read and closed when others are
+// needed more. Its file name, size and ranges come from the catalog, so that most layers say "not
+// here" without being opened.
+
+import { assert } from "../core/assert.ts";
+import { type Group, KEY_BYTES, compareGroups, readKey, writeKey } from "../core/key.ts";
+import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
+import { crc32c } from "../protocol/crc32c.ts";
+import type {
+  CheckReport,
+  KeyVisitor,
+  Layer,
+  LayerCursor,
+  VersionVisitor,
+} from "./object-store.ts";
+import { RUN_KEY_BYTES, RunKey, RunReader } from "./run.ts";
+import type { OpenFiles, SealedFile } from "./sealed-file.ts";
+import { StoreCorrupt } from "./store-errors.ts";
+
+/** What must be known of a layer without opening it. */
+export interface LayerFacts {
+  readonly bytes: number;
+  readonly firstLsn: Lsn;
+  readonly lastLsn: Lsn;
+  /** Version keys in hex. */
+  readonly firstKey: string;
+  readonly lastKey: string;
+  readonly versions: number;
+  /** Bit n: some key is of kind n. */
+  readonly kinds: number;
+}
+
+// Reads never nest (a visitor reads no layer), so these serve all layers.
+const key = new RunKey();
+const run = new RunReader();
+
+export class LmdbLayer implements Layer {
+  readonly path: string;
+  readonly firstLsn: Lsn;
+  readonly lastLsn: Lsn;
+  readonly versions: number;
+  private readonly facts: LayerFacts;
+  private readonly files: OpenFiles;
+  private readonly firstKey: Key;
+  private readonly lastKey: Key;
+
+  constructor(path: string, facts: LayerFacts, files: OpenFiles) {
+    this.path = path;
+    this.facts = facts;
+    this.files = files;
+    this.firstLsn = facts.firstLsn;
+    this.lastLsn = facts.lastLsn;
+    this.versions = facts.versions;
+    this.firstKey = keyOfHex(facts.firstKey);
+    this.lastKey = keyOfHex(facts.lastKey);
+  }
+
+  visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
+    if (at < this.firstLsn || floor >= this.lastLsn) return true;
+    if (compareKeys(group, block, this.firstKey) < 0) return true;
+    if (compareKeys(group, block, this.lastKey) > 0) return true;
+    const file = this.open();
+    if (!file.filter.mayHold(group, block)) return true;
+    key.set(group, block);
+    return visitRuns(file, at, floor, visitor);
+  }
+
+  scan(kind: number, a: number | undefined, b: number | undefined, each: KeyVisitor): void {
+    if ((this.facts.kinds & (1 << kind)) === 0) return;
+    // Listed before anyone is called back: a visitor may read layers, this one included.
+    const found = [...versionKeys(this.open(), kind, a, a === undefined ? undefined : b)];
+    for (const { group, block } of found) {
+      if (b === undefined || group.b === b) each(group, block);
+    }
+  }
+
+  cursor(): LayerCursor {
+    return new LmdbCursor(this.open());
+  }
+
+  check(report: CheckReport): void {
+    checkFile(this.open(), this.facts, report);
+  }
+
+  private open(): SealedFile {
+    return this.files.get(this.path, this.facts.bytes);
+  }
+}
+
+/** `key` is set. From the key's newest run to older ones, by exact gets, with at most one seek. */
+function visitRuns(file: SealedFile, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
+  let runKey = key.newest;
+  for (let first = true; ; first = false) {
+    const value = file.get(runKey);
+    if (value === undefined) {
+      if (first) return true; // the filter was wrong, which it may be
+      throw new StoreCorrupt(file.path, `a run of ${key.newest.toString("hex")} is missing`);
+    }
+    run.open(runKey, value.view, value.bytes, value.length, file.path);
+    const { olderLsn } = run;
+    if (first && olderLsn > at) {
+      // Far in the past of a busy key: the run that has `at` or the versions just above it.
+      const near = file.keyAtOrBelow(key.older(at), key.newest);
+      if (near === undefined) throw new StoreCorrupt(file.path, "an older run is missing");
+      runKey = near;
+      continue;
+    }
+    const outcome = run.visit(at, floor, visitor);
+    if (outcome === "stopped") return false;
+    if (outcome === "floor" || olderLsn === 0 || olderLsn <= floor) return true;
+    runKey = key.older(olderLsn);
+  }
+}
+
+interface Key {
+  readonly group: Group;
+  readonly block: number;
+}
+
+function keyOfHex(hex: string): Key {
+  const bytes = Buffer.from(hex, "hex");
+  assert(bytes.length === KEY_BYTES, "a version key has 18 bytes");
+  return keyOf(bytes);
+}
+
+const keyOf = (bytes: Buffer): Key =>
+  readKey(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0);
+
+const compareKeys = (group: Group, block: number, other: Key): number =>
+  compareGroups(group, other.group) || block - other.block;
+
+/** Version keys (those of newest runs) that begin with kind, a, b. */
+function* versionKeys(
+  file: SealedFile,
+  kind: number,
+  a: number | undefined,
+  b: number | undefined,
+): Generator<Key> {
+  const bounds = [0, 0xffff_ffff].map((rest) => {
+    const bound = Buffer.alloc(RUN_KEY_BYTES, rest & 0xff);
+    const group = { kind, a: a ?? rest, b: b ?? rest, c: rest, d: rest & 0xff } as Group;
+    writeKey(new DataView(bound.buffer, bound.byteOffset), 0, group, rest);
+    return bound;
+  });
+  const start = bounds[0]!.subarray(0, KEY_BYTES);
+  for (const found of file.keys(start, bounds[1]!)) {
+    if (found.length === KEY_BYTES) yield keyOf(found);
+  }
+}
+
+class LmdbCursor implements LayerCursor {
+  group: Group = { kind: 0, a: 0, b: 0, c: 0, d: 0 };
+  block = 0;
+  private readonly file: SealedFile;
+  private readonly keys: Iterator<Buffer>;
+
+  constructor(file: SealedFile) {
+    this.file = file;
+    const all = file.keys(Buffer.from([0]), Buffer.from([0xff]));
+    this.keys = all[Symbol.iterator]();
+  }
+
+  next(): boolean {
+    for (;;) {
+      const { done, value } = this.keys.next();
+      if (done === true) return false;
+      if (value.length !== KEY_BYTES) continue;
+      ({ group: this.group, block: this.block } = keyOf(value));
+      return true;
+    }
+  }
+
+  visit(at: Lsn, visitor: VersionVisitor): boolean {
+    key.set(this.group, this.block);
+    return visitRuns(this.file, at, LSN_INVALID, visitor);
+  }
+}
+
+/** The walker's part for one file: key order, run links, counts, LSN ranges, filter. */
+function checkFile(file: SealedFile, facts: LayerFacts, report: CheckReport): void {
+  const { header, path } = file;
+  let keys = 0;
+  let runs = 0;
+  let versions = 0;
+  let keysCrc = 0;
+  let previous: Buffer | undefined;
+  let expectLsn = 0;
+  for (const runKey of file.keys(Buffer.from([0]), Buffer.from([0xff]))) {
+    const where = `${path}, run ${runKey.toString("hex")}`;
+    const isNewest = runKey.length === KEY_BYTES;
+    if (!isNewest && runKey.length !== RUN_KEY_BYTES) {
+      report("I5", where, `a key of ${runKey.length} bytes`);
+      continue;
+    }
+    if (previous !== undefined && Buffer.compare(previous, runKey) >= 0) {
+      report("I5", where, "keys are not in order");
+    }
+    previous = runKey;
+    runs++;
+    keysCrc = crc32c(runKey, 0, runKey.length, keysCrc);
+    const value = file.get(runKey);
+    if (value === undefined) {
+      report("I5", where, "listed but not found");
+      continue;
+    }
+    try {
+      run.open(runKey, value.view, value.bytes, value.length, path);
+    } catch (cause) {
+      report("I4", where, cause instanceof Error ? cause.message : String(cause));
+      expectLsn = -1;
+      continue;
+    }
+    if (isNewest) {
+      keys++;
+      if (expectLsn > 0) report("I5", where, "an older run of the key before it is missing");
+      const { group, block } = keyOf(runKey);
+      if (!file.filter.mayHold(group, block)) report("I6", where, "the filter denies the key");
+    } else if (expectLsn >= 0 && run.newestLsn !== expectLsn) {
+      report("I5", where, `the newer run announced ${expectLsn}`);
+    }
+    expectLsn = run.olderLsn;
+    run.visit(LSN_MAX, LSN_INVALID, (version) => {
+      versions++;
+      if (version.lsn < header.firstLsn || version.lsn > header.lastLsn) {
+        report("I7", where, `version ${version.lsn} outside the layer's range`);
+      }
+      return true;
+    });
+  }
+  if (expectLsn > 0) report("I5", path, "the last key's older run is missing");
+  const found = { keys, runs, versions, keysCrc };
+  for (const [name, count] of Object.entries(found)) {
+    const said = header[name as keyof typeof found];
+    if (said !== count) report("I5", path, `${name}: header says ${said}, found ${count}`);
+  }
+  const same: readonly (keyof LayerFacts & keyof typeof header)[] = [
+    "firstLsn",
+    "lastLsn",
+    "firstKey",
+    "lastKey",
+    "versions",
+    "kinds",
+  ];
+  for (const name of same) {
+    if (header[name] !== facts[name]) {
+      report("I7", path, `${name}: header ${header[name]}, catalog ${facts[name]}`);
+    }
+  }
+}

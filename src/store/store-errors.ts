@@ -1,0 +1,60 @@
+// What can go wrong with a disk, by name. A corrupt file ends the read that met it; a full disk is
+// told and tried again; any other failed write or fsync means that nothing can be promised any
+// more, and the process has to stop (what a second fsync says after a failed one is worth nothing).
+
+/** A file of ours is missing or does not hold what we wrote. */
+export class StoreCorrupt extends Error {
+  override readonly name = "StoreCorrupt";
+  /** The file, and what in it. */
+  readonly what: string;
+  readonly reason: string;
+
+  constructor(what: string, reason: string) {
+    super(`${what} is corrupt: ${reason}; restore it from backup`);
+    this.what = what;
+    this.reason = reason;
+  }
+}
+
+/** The disk or its quota is full. What was being written does not count; the same call may be repeated. */
+export class StoreFull extends Error {
+  override readonly name = "StoreFull";
+  constructor(path: string, cause: unknown) {
+    super(`no space left to write ${path}; free disk space, then it goes on by itself`, { cause });
+  }
+}
+
+/** A write or fsync failed for another reason than space: the process must stop and recover from disk. */
+export class StoreFailed extends Error {
+  override readonly name = "StoreFailed";
+  constructor(path: string, doing: string, cause: unknown) {
+    super(`${doing} ${path} failed: ${errorText(cause)}; check the disk, then start again`, {
+      cause,
+    });
+  }
+}
+
+/** The data directory was written by another version of this program, or is something else. */
+export class StoreFormat extends Error {
+  override readonly name = "StoreFormat";
+}
+
+// LMDB reports errno values as numbers, node:fs as strings.
+const FULL: readonly unknown[] = ["ENOSPC", "EDQUOT", 28, 122];
+
+function errorCode(cause: unknown): unknown {
+  return typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined;
+}
+
+export const errorText = (cause: unknown): string =>
+  cause instanceof Error ? cause.message : String(cause);
+
+export const isMissing = (cause: unknown): boolean => errorCode(cause) === "ENOENT";
+
+/** The named error of a failed write: StoreFull when it may be repeated, else StoreFailed. */
+export function writeError(path: string, doing: string, cause: unknown): StoreFull | StoreFailed {
+  if (cause instanceof StoreFull || cause instanceof StoreFailed) return cause;
+  return FULL.includes(errorCode(cause))
+    ? new StoreFull(path, cause)
+    : new StoreFailed(path, doing, cause);
+}

@@ -1,0 +1,253 @@
+// One timeline's versions: the open layer, frozen ones that are being sealed, sealed files, and below
+// them the ancestor up to the branch point. Versions at or below a branch point never change (I1), so
+// the ancestor is read directly. Knows nothing of WAL: who ingests asks `sink` and `meta`.
+
+import fs from "node:fs";
+import { assert } from "../core/assert.ts";
+import type { ChangeSink, MetadataView } from "../core/change.ts";
+import type { TimelineId } from "../core/ids.ts";
+import { type Group, GroupTable, type Kind } from "../core/key.ts";
+import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
+import { VERSION } from "../core/version.ts";
+import type { Catalog } from "./catalog.ts";
+import type { LayerEntry } from "./catalog-entries.ts";
+import { layersPath, makeDirectory } from "./data-dir.ts";
+import { LayerMap } from "./layer-map.ts";
+import { MemoryLayer } from "./memory-layer.ts";
+import type { KeyVisitor, VersionVisitor } from "./object-store.ts";
+import type { OpenBudget } from "./open-budget.ts";
+import { type SealFault, SealJob } from "./seal-job.ts";
+import type { OpenFiles } from "./sealed-file.ts";
+
+export interface TimelineStoreOptions {
+  readonly id: TimelineId;
+  /** The timeline's directory: data-dir.ts. */
+  readonly directory: string;
+  readonly catalog: Catalog;
+  readonly files: OpenFiles;
+  readonly budget: OpenBudget;
+  readonly ancestor: { readonly store: TimelineStore; readonly lsn: Lsn } | undefined;
+  /** For crash tests. */
+  readonly sealFault?: SealFault;
+}
+
+/** A metadata value and the LSN it is valid from. */
+export interface StoredValue {
+  readonly value: Uint8Array;
+  readonly lsn: Lsn;
+}
+
+interface Frozen {
+  readonly layer: MemoryLayer;
+  readonly upTo: Lsn;
+  readonly prev: Lsn;
+}
+
+export class TimelineStore {
+  readonly id: TimelineId;
+  readonly groups = new GroupTable();
+  readonly ancestor: TimelineStoreOptions["ancestor"];
+  readonly meta: MetadataView;
+  readonly map: LayerMap;
+  private readonly options: TimelineStoreOptions;
+  private open: MemoryLayer;
+  // Oldest first.
+  private frozen: readonly Frozen[] = [];
+  private sealing = false;
+
+  /** Opens the store and removes what a crash left half-made. Throws StoreCorrupt, StoreFull, StoreFailed. */
+  constructor(options: TimelineStoreOptions) {
+    const { id, directory, catalog, files, ancestor } = options;
+    this.id = id;
+    this.options = options;
+    this.ancestor = ancestor;
+    const layers = layersPath(directory);
+    makeDirectory(layers);
+    const entries = catalog.layers(id);
+    removeStrayFiles(layers, entries);
+    this.map = new LayerMap(layers, files, entries);
+    this.open = new MemoryLayer(this.groups);
+    this.meta = {
+      value: (group, block) => this.value(this.groups.group(group), block, LSN_MAX)?.value,
+      list: (kind, a, b, each) => this.list(kind, a, b, each),
+    };
+  }
+
+  /** Where changes go: another one after each freeze(). */
+  get sink(): ChangeSink {
+    return this.open;
+  }
+
+  get openIsEmpty(): boolean {
+    return this.open.versions === 0;
+  }
+
+  /** Memory of the open layer, bytes. */
+  get openBytes(): number {
+    return this.open.bytes;
+  }
+
+  get isSealing(): boolean {
+    return this.frozen.length > 0;
+  }
+
+  /** Bytes of sealed layers on disk, ancestors' not included. */
+  get sealedBytes(): number {
+    return this.map.bytes;
+  }
+
+  /** No version that is still to come has an LSN at or below this one. */
+  get newestLsn(): Lsn {
+    let newest = Math.max(this.open.lastLsn, this.ancestor?.lsn ?? LSN_INVALID);
+    for (const { layer } of this.frozen) newest = Math.max(newest, layer.lastLsn);
+    for (const { entry } of this.map.layers) newest = Math.max(newest, entry.lastLsn);
+    return newest as Lsn;
+  }
+
+  /** Tells the shared budget what the open and frozen layers cost; to be called after each batch. */
+  account(): void {
+    let bytes = this.open.bytes;
+    for (const { layer } of this.frozen) bytes += layer.bytes;
+    this.options.budget.report(this, bytes);
+  }
+
+  /**
+   * Shows the versions of a key with floor < LSN <= at, newest first, the ancestors' included; false
+   * when the visitor stopped. The visitor must not read. Throws StoreCorrupt.
+   */
+  visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
+    const id = this.groups.find(group);
+    if (id >= 0) {
+      if (!this.open.visitId(id, block, at, floor, visitor)) return false;
+      for (let i = this.frozen.length - 1; i >= 0; i--) {
+        if (!this.frozen[i]!.layer.visitId(id, block, at, floor, visitor)) return false;
+      }
+    }
+    for (const { layer } of this.map.layers) {
+      if (!layer.visit(group, block, at, floor, visitor)) return false;
+    }
+    const { ancestor } = this;
+    if (ancestor === undefined || ancestor.lsn <= floor) return true;
+    const upTo = Math.min(at, ancestor.lsn) as Lsn;
+    return ancestor.store.visit(group, block, upTo, floor, visitor);
+  }
+
+  /** The metadata value of a key as of `at`, a copy; undefined when there is none or it has ended. */
+  value(group: Group, block: number, at: Lsn): StoredValue | undefined {
+    let found: StoredValue | undefined;
+    this.visit(group, block, at, LSN_INVALID, (version) => {
+      if (version.type !== VERSION.TOMBSTONE) {
+        assert(version.type === VERSION.VALUE, "I10: a metadata key has values and tombstones");
+        const { bytes, start, length, lsn } = version;
+        found = { value: bytes.slice(start, start + length), lsn };
+      }
+      return false;
+    });
+    return found;
+  }
+
+  /** Every key of `kind` (a, b) that has some version here or in an ancestor, once, in no order. Whether it lives at an LSN, its value says. */
+  scan(kind: Kind, a: number | undefined, b: number | undefined, each: KeyVisitor): void {
+    const seen = new Set<string>();
+    const once: KeyVisitor = (group, block) => {
+      const name = `${group.a}/${group.b}/${group.c}/${group.d}/${block}`;
+      if (seen.has(name)) return;
+      seen.add(name);
+      each(group, block);
+    };
+    for (let store: TimelineStore | undefined = this; store; store = store.ancestor?.store) {
+      store.open.scan(kind, a, b, once);
+      for (const { layer } of store.frozen) layer.scan(kind, a, b, once);
+      for (const { layer } of store.map.layers) layer.scan(kind, a, b, once);
+    }
+  }
+
+  /** True when some key of `kind`, which is not one of pages, has a version here or in an ancestor. */
+  hasKind(kind: Kind): boolean {
+    return (
+      this.open.hasKind(kind) ||
+      this.frozen.some(({ layer }) => layer.hasKind(kind)) ||
+      this.map.hasKind(kind) ||
+      (this.ancestor?.store.hasKind(kind) ?? false)
+    );
+  }
+
+  /**
+   * The open layer takes no more changes, and a new one takes its place; all of them are at or below
+   * `upTo`, the end of the last record taken in. `prev`: that record's start (0: unknown).
+   */
+  freeze(upTo: Lsn, prev: Lsn): void {
+    assert(this.open.lastLsn <= upTo, "I3: a frozen layer ends where its last record does");
+    this.open.freeze();
+    this.frozen = [...this.frozen, { layer: this.open, upTo, prev }];
+    this.open = new MemoryLayer(this.groups);
+    this.account();
+  }
+
+  /** The job that seals the oldest frozen layer; undefined when there is none. One at a time. */
+  beginSeal(nowMs: number): SealJob | undefined {
+    assert(!this.sealing, "one seal job at a time");
+    const oldest = this.frozen[0];
+    if (oldest === undefined) return undefined;
+    this.sealing = true;
+    return new SealJob({
+      layer: oldest.layer,
+      timeline: this.id,
+      directory: layersPath(this.options.directory),
+      sequence: this.map.nextSequence,
+      nowMs,
+      fault: this.options.sealFault ?? ((): void => {}),
+      enter: (entry) => this.enter(oldest, entry),
+      over: () => {
+        this.sealing = false;
+      },
+    });
+  }
+
+  /** Gives up the memory and its share of the budget; the files stay. */
+  close(): void {
+    this.options.budget.report(this, 0);
+    for (const { entry } of this.map.layers) this.options.files.close(this.map.pathOf(entry));
+  }
+
+  // I9: the layer and the position it moves are one transaction; WAL below it may go afterwards.
+  private enter({ layer, upTo, prev }: Frozen, entry: LayerEntry | undefined): void {
+    const { catalog } = this.options;
+    const named = catalog.change((change) => {
+      const timeline = catalog.timeline(this.id);
+      assert(timeline !== undefined, `timeline ${this.id} is in the catalog while it is sealed`);
+      assert(upTo >= timeline.sealedLsn, "I9: the sealed position goes forward");
+      if (entry !== undefined) change.putLayer(entry);
+      change.putTimeline({ ...timeline, sealedLsn: upTo, sealedPrev: prev });
+    });
+    assert(named.ok, "sealing renames nothing");
+    if (entry !== undefined) this.map.swap([], [entry]);
+    this.frozen = this.frozen.filter((frozen) => frozen.layer !== layer);
+    this.account();
+  }
+
+  private list(
+    kind: number,
+    a: number | undefined,
+    b: number | undefined,
+    each: (group: number, block: number, value: Uint8Array) => void,
+  ): void {
+    // Listed first: the caller may put changes while it is called back.
+    const keys: { readonly group: Group; readonly block: number }[] = [];
+    this.scan(kind as Kind, a, b, (group, block) => keys.push({ group, block }));
+    for (const { group, block } of keys) {
+      const found = this.value(group, block, LSN_MAX);
+      if (found === undefined) continue;
+      const { kind: k, a: ga, b: gb, c, d } = group;
+      each(this.groups.id(k, ga, gb, c, d), block, found.value);
+    }
+  }
+}
+
+/** Half-written layers, sealed ones that never reached the catalog, and LMDB's lock files of both. */
+function removeStrayFiles(directory: string, entries: readonly LayerEntry[]): void {
+  const known = new Set(entries.flatMap(({ file }) => [file, `${file}-lock`]));
+  for (const name of fs.readdirSync(directory)) {
+    if (!known.has(name)) fs.rmSync(`${directory}/${name}`, { force: true });
+  }
+}

@@ -146,12 +146,9 @@ export class RedoPool<R> {
 
   /** A worker could not start a process: no request is to blame. It gets nothing until `restarted`. */
   startFailed(worker: number): readonly RedoPoolEffect<R>[] {
-    const slices = this.clear(worker);
-    this.workers[worker]!.state = "down";
-    this.isolated.unshift(...slices.filter((slice) => slice.isolated).map((slice) => slice.items));
-    const items = slices.filter((slice) => !slice.isolated).flatMap((slice) => slice.items);
-    this.waiting = [...items, ...this.waiting.slice(this.head)];
-    this.head = 0;
+    this.requeue(worker);
+    const w = this.workers[worker]!;
+    if (w.state === "available") w.state = "down";
     return this.dispatch();
   }
 
@@ -163,8 +160,9 @@ export class RedoPool<R> {
     return this.dispatch();
   }
 
-  /** A worker that is down has been given up. With the last one all that waits fails, and is refused from now on. */
+  /** A worker has been given up. With the last one all that waits fails, and is refused until `restarted`. */
   gaveUp(worker: number, reason: string): readonly RedoPoolEffect<R>[] {
+    this.requeue(worker);
     this.workers[worker]!.state = "broken";
     if (this.workers.every((w) => w.state === "broken")) {
       this.brokenReason = reason;
@@ -184,6 +182,15 @@ export class RedoPool<R> {
     const w = this.workers[worker]!;
     w.bytes = 0;
     return w.inFlight.splice(0);
+  }
+
+  /** A worker's work goes back to the front, as if it had never been sent. */
+  private requeue(worker: number): void {
+    const slices = this.clear(worker);
+    this.isolated.unshift(...slices.filter((slice) => slice.isolated).map((slice) => slice.items));
+    const items = slices.filter((slice) => !slice.isolated).flatMap((slice) => slice.items);
+    this.waiting = [...items, ...this.waiting.slice(this.head)];
+    this.head = 0;
   }
 
   private failAll(reason: string): void {

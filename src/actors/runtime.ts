@@ -1,6 +1,7 @@
 // The only importer of nact. What nact lacks is added here: refs that carry their message type,
 // replies that are objects (nact's query marks an asker with 31 random bits and can hand one
-// asker another's answer), restart budgets with back-off, and a register of the live tree.
+// asker another's answer), restart budgets with back-off, a register of the live tree, and stopping
+// what is below: nact's stop of an actor leaves its children running.
 //
 // A handler is synchronous and returns the next state. It never awaits: nact would hold the
 // mailbox. It starts work and the outcome comes back as a message.
@@ -79,20 +80,30 @@ interface Entry {
 
 interface SystemState {
   readonly nodes: Map<string, Entry>;
+  /** Path of a parent to its live children: path and how to stop it. */
+  readonly children: Map<string, Map<string, () => void>>;
   readonly onCrash: (report: CrashReport) => void;
 }
 
 const systems = new Map<string, SystemState>();
 
+/** Stops all that was spawned below `path`, the youngest first, each after its own children. */
+function stopBelow(system: SystemState, path: string): void {
+  const children = system.children.get(path);
+  system.children.delete(path);
+  for (const stop of [...(children?.values() ?? [])].reverse()) stop();
+}
+
 /** Starts a tree. `onCrash` hears of every crash (a log line); nothing crashes silently. */
 export function startSystem(name: string, onCrash: (report: CrashReport) => void): ActorSystem {
   const ref = nact.start(name);
-  const state: SystemState = { nodes: new Map(), onCrash };
+  const state: SystemState = { nodes: new Map(), children: new Map(), onCrash };
   systems.set(name, state);
   return {
     root: { path: name, ref },
     tree: () => [...state.nodes.values()].map((node) => ({ ...node })),
     stop: () => {
+      stopBelow(state, name);
       nact.stop(ref as nact.Ref<unknown>);
       systems.delete(name);
     },
@@ -114,6 +125,13 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
     sinceMs: Date.now(),
   };
   const holder: { self?: ActorRef<Msg> } = {};
+  const siblings = system.children.get(parent.path) ?? new Map<string, () => void>();
+  const stop = (ref: unknown): void => {
+    stopBelow(system, path);
+    if (siblings.get(path) === stopSelf) siblings.delete(path);
+    nact.stop(ref as nact.Ref<unknown>);
+  };
+  const stopSelf = (): void => holder.self?.stop();
 
   const nactRef = nact.spawn(
     parent.ref as nact.Ref<unknown>,
@@ -125,7 +143,7 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
     spec.name,
     {
       initialStateFunc: (ctx: { self: unknown }) => {
-        holder.self ??= makeRef<Msg>(path, ctx.self, () => live);
+        holder.self ??= makeRef<Msg>(path, ctx.self, () => live, stop);
         current = spec.init(holder.self);
         return { value: current };
       },
@@ -141,9 +159,12 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
         system.onCrash({ path, error, decision: decision.kind, afterMs });
         if (decision.kind === "give-up") {
           node.state = "broken";
+          stopBelow(system, path);
+          siblings.delete(path);
           spec.onBroken?.(node.lastCrash);
           return ctx.stop;
         }
+        stopBelow(system, path); // children die with the state that spawned them
         const old = current;
         current = undefined;
         spec.afterStop?.(old);
@@ -168,10 +189,17 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
     } as unknown as nact.ActorProps<{ value: State }, Msg, nact.Ref<unknown>>,
   );
   system.nodes.set(path, node);
-  return (holder.self ??= makeRef<Msg>(path, nactRef, () => live));
+  siblings.set(path, stopSelf);
+  system.children.set(parent.path, siblings);
+  return (holder.self ??= makeRef<Msg>(path, nactRef, () => live, stop));
 }
 
-function makeRef<Msg>(path: string, ref: unknown, live: () => boolean): ActorRef<Msg> {
+function makeRef<Msg>(
+  path: string,
+  ref: unknown,
+  live: () => boolean,
+  stop: (ref: unknown) => void,
+): ActorRef<Msg> {
   return {
     path,
     scope: { path, ref },
@@ -183,7 +211,7 @@ function makeRef<Msg>(path: string, ref: unknown, live: () => boolean): ActorRef
         // Stopped between the check and the dispatch: late messages are dropped by design.
       }
     },
-    stop: () => nact.stop(ref as nact.Ref<unknown>),
+    stop: () => stop(ref),
     stopped: () => !live(),
   };
 }

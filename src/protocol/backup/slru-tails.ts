@@ -10,6 +10,8 @@ const OFFSETS_PER_PAGE = PAGE_BYTES / 4;
 /** MULTIXACT_MEMBERS_PER_PAGE: groups of four members take 20 bytes, 409 groups a page. */
 const MEMBERS_PER_PAGE = Math.floor(PAGE_BYTES / 20) * 4;
 
+const TWO_32 = 4_294_967_296;
+
 export interface SlruTail {
   readonly slru: number;
   /** Page number within the SLRU (not within a segment). */
@@ -18,6 +20,7 @@ export interface SlruTail {
 
 /** Pages that must exist, zeros at least, for a server that starts with these next ids. */
 export function slruTails(next: {
+  /** With its epoch, which the SLRU does not have. */
   readonly nextXid: number;
   readonly nextMulti: number;
   readonly nextMultiOffset: number;
@@ -27,7 +30,7 @@ export function slruTails(next: {
   const need = (slru: number, id: number, perPage: number): void => {
     if (id % perPage !== 0) tails.push({ slru, page: Math.floor(id / perPage) });
   };
-  need(SLRU_CLOG, next.nextXid, XACTS_PER_PAGE);
+  need(SLRU_CLOG, next.nextXid % TWO_32, XACTS_PER_PAGE);
   need(SLRU_MEMBERS, next.nextMultiOffset, MEMBERS_PER_PAGE);
   need(SLRU_OFFSETS, next.nextMulti, OFFSETS_PER_PAGE);
   return tails;

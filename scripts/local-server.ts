@@ -2,7 +2,7 @@
 // whoever started it, and the order of stopping stays in one hand.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client, ServerUnreachable } from "../src/http/client.ts";
@@ -32,6 +32,7 @@ export async function startLocalServer(dataDir: string): Promise<LocalServer> {
   const http = await freePort(HTTP_PORT);
   const listen = await freePort(PAGE_SERVICE_PORT);
   const log = join(dataDir, "pageserver.log");
+  const logBytesBefore = statSync(log, { throwIfNoEntry: false })?.size ?? 0;
   const child = spawnServer(dataDir, http, listen, log);
   const exited = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
@@ -43,7 +44,7 @@ export async function startLocalServer(dataDir: string): Promise<LocalServer> {
   const outcome = await Promise.race([untilServing(client), exited]);
   if (outcome !== "serving") {
     child.kill("SIGKILL");
-    throw new Error(`the page server did not start (${outcome}):\n${tail(log)}`);
+    throw new Error(`the page server did not start (${outcome}):\n${tail(log, logBytesBefore)}`);
   }
   return { client, log, exited, stop: () => stop(client, child, exited) };
 }
@@ -84,5 +85,8 @@ async function stop(client: Client, child: ChildProcess, exited: Promise<string>
   }
 }
 
-const tail = (log: string): string =>
-  readFileSync(log, "utf8").trimEnd().split("\n").slice(-LOG_TAIL_LINES).join("\n");
+/** The last lines written since the log had `from` bytes. */
+function tail(log: string, from: number): string {
+  const text = readFileSync(log).subarray(from).toString("utf8");
+  return text.trimEnd().split("\n").slice(-LOG_TAIL_LINES).join("\n");
+}

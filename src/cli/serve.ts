@@ -1,7 +1,8 @@
 // `pageserver serve`: the page server itself, in the foreground, until SIGINT or SIGTERM.
 
 import { Command } from "commander";
-import { MalformedInput } from "../core/assert.ts";
+import { InvariantViolation, MalformedInput } from "../core/assert.ts";
+import { CommandFailed } from "./context.ts";
 
 const HELP = `
 Settings also come from the environment (flags win): PAGESERVER_DATA, PAGESERVER_LISTEN_HOST,
@@ -24,14 +25,30 @@ export function serveCommand(): Command {
       const listen = hostPort(options.listen, "--listen");
       const http = hostPort(options.http, "--http");
       const { serve } = await import("../main.ts");
-      await serve({
-        dataDir: options.data,
-        listenHost: listen?.host,
-        listenPort: listen?.port,
-        httpHost: http?.host,
-        httpPort: http?.port,
-      });
+      try {
+        await serve({
+          dataDir: options.data,
+          listenHost: listen?.host,
+          listenPort: listen?.port,
+          httpHost: http?.host,
+          httpPort: http?.port,
+        });
+      } catch (error) {
+        throw isExpected(error) ? new CommandFailed(error.message) : error;
+      }
     });
+}
+
+/** Names of JavaScript's own errors: bugs, which show where they happened. */
+const BUGS: ReadonlySet<string> = new Set([
+  ...["Error", "TypeError", "RangeError", "SyntaxError", "ReferenceError", "AggregateError"],
+  InvariantViolation.name,
+]);
+
+/** Wrong settings, no PostgreSQL, a data directory or port in use: the sentence says it all. */
+function isExpected(error: unknown): error is Error {
+  if (!(error instanceof Error)) return false;
+  return !BUGS.has(error.name) || (error as NodeJS.ErrnoException).syscall !== undefined;
 }
 
 /** "host:port", ":port" or "port"; brackets around IPv6. */

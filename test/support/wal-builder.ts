@@ -11,6 +11,18 @@ import { PAGE_OVERWRITE_CONTRECORD, type WalIdentity } from "../../src/protocol/
 import { RM, XLOG } from "../../src/protocol/wal/rmgr.ts";
 import { type RecordSpec, buildRecord, layOutRecord } from "../../src/protocol/wal/writer.ts";
 
+/** `length` bytes that differ from those of another seed. */
+export const fill = (length: number, seed = 1): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => (i * 31 + seed * 7) & 255);
+/** A heap record with that many bytes of data. */
+export const heap = (length: number, seed = 1): RecordSpec => ({
+  rmid: RM.HEAP,
+  info: 0,
+  xid: 700 + seed,
+  blocks: [{ spc: 1663, db: 5, rel: 16384, block: seed }],
+  main: fill(length, seed),
+});
+
 export interface BuiltRecord {
   readonly spec: RecordSpec;
   /** The whole record, contiguous. */

@@ -42,6 +42,9 @@ const childPids = (pid: number): number[] =>
     .filter((text) => text !== "")
     .map(Number);
 
+const flockOf = (pid: number): number[] =>
+  childPids(pid).filter((child) => fs.readFileSync(`/proc/${child}/comm`, "utf8") === "flock\n");
+
 test("used twice at once: refused, naming directory and holder; free again after release", async () => {
   const lock = await lockDataDirectory(dir);
   const second = lockDataDirectory(dir);
@@ -68,16 +71,14 @@ test("Ctrl-C, sent to the whole process group, does not take the lock from a hol
   const holder = await otherProgram();
   const group = (pid: number): string =>
     fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ")[2]!;
-  const flock = childPids(holder.pid!).filter(
-    (pid) => fs.readFileSync(`/proc/${pid}/comm`, "utf8") === "flock\n",
-  );
+  const flock = flockOf(holder.pid!);
   expect(flock).toHaveLength(1);
   expect(group(flock[0]!)).not.toBe(group(holder.pid!));
 });
 
 test("a lock that is lost says so; a missing directory is an error", async () => {
   const lock = await lockDataDirectory(dir);
-  for (const pid of childPids(process.pid)) {
+  for (const pid of flockOf(process.pid)) {
     for (const holder of [...childPids(pid), pid]) process.kill(holder, "SIGKILL");
   }
   expect((await lock.lost).message).toMatch(/lock of .* is lost/);

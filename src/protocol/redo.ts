@@ -92,8 +92,9 @@ class Encoder {
 
   constructor(size: number) {
     // Every byte is written below, so memory from the pool need not be cleared first.
-    this.bytes = Buffer.allocUnsafe(size);
-    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, size);
+    const memory = Buffer.allocUnsafe(size);
+    this.bytes = new Uint8Array(memory.buffer, memory.byteOffset, size);
+    this.view = new DataView(memory.buffer, memory.byteOffset, size);
   }
 
   private header(type: number, bodyBytes: number): void {

@@ -29,34 +29,54 @@ export interface CommitSample {
 
 /** The second that is being filled. */
 export class CommitSecond {
-  /** -1: none. */
-  second = -1;
   /** Something was added that no stored value has. */
   dirty = false;
+  private filled = -1;
+  /** The second of the commit that this second was chosen for: itself or a little earlier. */
+  private chosenFor = -1;
   private count = 0;
   private readonly times = new Float64Array(SAMPLES_MAX);
   private readonly lsns = new Float64Array(SAMPLES_MAX);
   private readonly bytes = new Uint8Array(SAMPLES_MAX * 2 * VARINT_BYTES_MAX);
 
+  /** Which second it is; -1: none. */
+  get second(): number {
+    return this.filled;
+  }
+
   /** True when a commit at `timeUs` belongs to this second, perhaps because it is only a little late. */
   takes(timeUs: number): boolean {
     const second = secondOf(timeUs);
-    return (
-      second === this.second ||
-      (second < this.second && this.second - second <= COMMIT_CLOCK_BACK_S)
-    );
+    return second <= this.chosenFor && this.filled - second <= COMMIT_CLOCK_BACK_S;
   }
 
-  /** Forgets this second (the caller has put its value) and goes on with another, with what was stored of it. */
-  moveTo(timeUs: number, stored: Uint8Array | undefined): void {
-    this.second = secondOf(timeUs);
+  /**
+   * Forgets this second (the caller has put its value) and goes on with the one that a commit at
+   * `timeUs` belongs to: its own, or the newest that has samples and of which it is only late.
+   */
+  moveTo(timeUs: number, stored: (second: number) => Uint8Array | undefined): void {
+    this.chosenFor = secondOf(timeUs);
+    this.filled = this.chosenFor;
     this.dirty = false;
     this.count = 0;
-    if (stored === undefined) return;
-    for (const { timeUs: time, lsn } of decodeSecond(this.second, stored)) {
-      this.times[this.count] = time;
-      this.lsns[this.count++] = lsn;
+    for (let late = COMMIT_CLOCK_BACK_S; late >= 0; late--) {
+      const value = stored(this.chosenFor + late);
+      if (value === undefined) continue;
+      this.filled = this.chosenFor + late;
+      for (const { timeUs: time, lsn } of decodeSecond(this.filled, value)) {
+        this.times[this.count] = time;
+        this.lsns[this.count++] = lsn;
+      }
+      return;
     }
+  }
+
+  /** Forgets everything: the next commit finds its second in what is stored. */
+  forget(): void {
+    this.filled = -1;
+    this.chosenFor = -1;
+    this.count = 0;
+    this.dirty = false;
   }
 
   /** Adds a commit. LSNs ascend from call to call. */
@@ -75,7 +95,7 @@ export class CommitSecond {
 
   /** What to store; a view that the next call changes. */
   value(): Uint8Array {
-    let time = this.second * SECOND_US;
+    let time = this.filled * SECOND_US;
     let lsn = 0;
     let at = 0;
     for (let i = 0; i < this.count; i++) {

@@ -4,7 +4,7 @@
 
 import { InvariantViolation, assert } from "../../core/assert.ts";
 import type { ChangeSink, MetadataView } from "../../core/change.ts";
-import { CommitSecond, secondOf } from "../../core/commit-times.ts";
+import { CommitSecond } from "../../core/commit-times.ts";
 import { KIND } from "../../core/key.ts";
 import { GAP_BLOCKS_MAX } from "../../core/limits.ts";
 import { Lsn } from "../../core/lsn.ts";
@@ -107,7 +107,7 @@ export class IngestContext {
     if (timeUs < 0) return; // a clock before 2000 is not one to ask
     if (!second.takes(timeUs)) {
       this.putCommitSecond(lsn);
-      second.moveTo(timeUs, this.meta.value(this.commitGroup(), secondOf(timeUs)));
+      second.moveTo(timeUs, this.storedCommits);
     }
     second.add(timeUs, lsn);
   }
@@ -126,6 +126,9 @@ export class IngestContext {
     this.sink.putValue(checkpointGroup(this.sink), 0, lsn, this.checkpoint.bytes());
     this.checkpoint.dirty = false;
   }
+
+  private readonly storedCommits = (second: number): Uint8Array | undefined =>
+    this.meta.value(this.commitGroup(), second);
 
   private commitGroup(): number {
     return this.sink.groups.id(KIND.COMMIT_TIME, 0, 0, 0, 0);

@@ -141,8 +141,8 @@ export class WalIngest {
     const { context } = this;
     this.putWindow(this.lastLsn);
     context.putCommitSecond(this.lastLsn);
-    // A restarted ingest reads the second from the store again when its next commit comes.
-    context.commitSecond.second = -1;
+    // A restarted ingest finds its second in the store when its next commit comes: so does this one.
+    context.commitSecond.forget();
   }
 
   /** Changes go to `sink` from now on: the open layer was frozen and replaced. It has the same GroupTable. */

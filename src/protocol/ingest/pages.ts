@@ -25,9 +25,10 @@ export function changesRestoredPages(rmid: number, info: number): boolean {
   return rmid >= RM.CUSTOM_MIN;
 }
 
-/** True when the record changes a page that it names. XLOG records do so only by images. */
+/** True when the record changes a page that it names. A hint may come without image and then does nothing. */
 export function changesPages(record: WalRecord): boolean {
-  if (record.rmid !== RM.XLOG) return record.blockCount > 0;
+  const isHint = record.rmid === RM.XLOG && (record.info & INFO_RMGR_MASK) === XLOG.FPI_FOR_HINT;
+  if (!isHint) return record.blockCount > 0;
   for (let i = 0; i < record.blockCount; i++) {
     if (record.blocks[i]!.applyImage) return true;
   }
@@ -100,7 +101,7 @@ function storeMapChange(
   }
 }
 
-/** Hint records may come without image; their redo then does nothing. */
+/** A page of an XLOG record without image: must be a hint's, whose redo then does nothing. */
 function checkHint(record: WalRecord): void {
   if ((record.info & INFO_RMGR_MASK) === XLOG.FPI_FOR_HINT) return;
   throw new WalCorrupt(record.startLsn, "a page image record has no image");

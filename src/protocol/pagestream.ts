@@ -2,7 +2,7 @@
 // one slab as whole CopyData messages. Formats: docs/wire-protocol.md, "Pagestream".
 //
 //   request   tag:1 | [v3 reqid:8] | request_lsn:8 | not_modified_since:8 | body
-//   answer    'd' | length:4 | tag+100:1 | [v3: the request without its tag] | payload
+//   answer    'd' | length:4 | tag:1 | [v3: the request without its tag] | payload
 //
 // An answer of version 3 begins with the request's own bytes, so they are copied, not encoded. The
 // place of every page is known before it is read: the timeline writes it where it is sent from.
@@ -23,7 +23,8 @@ const TAG_NBLOCKS = 1;
 const TAG_GET_PAGE = 2;
 const TAG_DB_SIZE = 3;
 const TAG_SLRU = 4;
-const ANSWER_TAG_ADDED = 100;
+/** Tags of answers, by the request's tag. 103, which would be a database's size, is Error. */
+const ANSWER_TAGS = [100, 101, 102, 104, 105];
 const TAG_ERROR = 103;
 
 const REL_BYTES = 13;
@@ -160,7 +161,7 @@ export class BatchBuilder {
       if (size > 0) {
         slab[at] = COPY_DATA;
         view.setUint32(at + 1, size - 1);
-        slab[at + 5] = tag + ANSWER_TAG_ADDED;
+        slab[at + 5] = ANSWER_TAGS[tag]!;
         if (version === 3) copy(body, 1, ECHO_BYTES + BODY_BYTES[tag]!, slab, at + FRAME_BYTES);
       }
       at += size;
@@ -285,7 +286,7 @@ export function errorAnswer(
 function slruHeader(version: PagestreamVersion, body: Uint8Array, pagesBytes: number): Uint8Array {
   assert(pagesBytes % PAGE_BYTES === 0, "an SLRU segment is whole pages");
   const echoed = version === 3 ? ECHO_BYTES + BODY_BYTES[TAG_SLRU]! : 0;
-  const head = answerHead(TAG_SLRU + ANSWER_TAG_ADDED, body, echoed, 4, pagesBytes);
+  const head = answerHead(ANSWER_TAGS[TAG_SLRU]!, body, echoed, 4, pagesBytes);
   new DataView(head.buffer).setUint32(FRAME_BYTES + echoed, pagesBytes / PAGE_BYTES);
   return head;
 }

@@ -50,7 +50,7 @@ function expected(version: Version, ask: Ask, payload: Uint8Array | undefined, t
     payload === undefined
       ? [...(version === 3 ? head : []), Buffer.from(`${text}\0`)]
       : [...(version === 3 ? [...head, bodyOf(ask)] : []), payload];
-  const tag = payload === undefined ? 103 : ask.tag + 100;
+  const tag = payload === undefined ? 103 : [100, 101, 102, 104, 105][ask.tag]!;
   const content = Buffer.concat([Buffer.from([tag]), ...rest]);
   return Buffer.concat([Buffer.from("d"), u32(content.length + 4), content]);
 }

@@ -29,6 +29,7 @@ const GET_PAGE = 2;
 const DB_SIZE = 3;
 const SLRU = 4;
 const ERROR = 103;
+const ANSWER_TAGS = [100, 101, 102, 104, 105];
 
 export class PageStreamClient {
   private readonly version: 2 | 3;
@@ -85,7 +86,7 @@ export class PageStreamClient {
     }
     if (pending === undefined) throw new Error("an answer to nothing");
     const isError = body[0] === ERROR;
-    if (!isError && body[0] !== pending.tag + 100) {
+    if (!isError && body[0] !== ANSWER_TAGS[pending.tag]) {
       throw new Error(`answer ${body[0]} to request ${pending.tag}`);
     }
     const echoed = this.version === 2 ? 0 : isError ? 24 : pending.request.length - 1;

@@ -43,6 +43,14 @@ export type TimelineMsg =
       readonly receiver: ActorRef<WalProgressMsg>;
       readonly reply: Reply<Result<WalStart, string>>;
     }
+  /** Where WAL comes from has changed in the catalog: connect there, or nowhere. */
+  | { readonly kind: "source-changed" }
+  /** Seal the open layer now; answered when everything taken in before is in sealed layers. */
+  | { readonly kind: "seal-now"; readonly reply: Reply<Result<undefined, string>> }
+  /** From the scheduler. */
+  | { readonly kind: "tick" }
+  /** Stops for good; answered when files are closed. */
+  | { readonly kind: "stop"; readonly reply: Reply<undefined> }
   /** WAL bytes that start at `at`. `bytes` may be kept. */
   | {
       readonly kind: "wal";

@@ -29,7 +29,10 @@ export interface WalReceiverOptions {
   readonly name: string;
   readonly restart: RestartPolicy;
   readonly conninfo: Conninfo;
-  /** Physical replication slot that keeps WAL for us; undefined: none (a safekeeper keeps its WAL by itself). */
+  /**
+   * Physical replication slot that keeps WAL for us; undefined: none (a safekeeper keeps its WAL by
+   * itself).
+   */
   readonly slot: string | undefined;
   /** "safekeeper" takes no timeline id with START_REPLICATION. */
   readonly source: "postgres" | "safekeeper";
@@ -104,7 +107,8 @@ interface State {
 
 /** The actor's spec; spawn it under its timeline. */
 export function walReceiver(options: WalReceiverOptions): ActorSpec<State, WalReceiverMsg> {
-  // Connection numbers go on across restarts, so that nothing said to a crashed state is taken for ours.
+  // Connection numbers go on across restarts, so that nothing said to a crashed state is taken for
+  // ours.
   let connectionsBefore = 0;
   return {
     name: options.name,

@@ -146,3 +146,12 @@ export const RELATION_SIZES_MAX = 20_000;
 export const DB_COPY_DEPTH_MAX = 64;
 /** A redo worker that was given up (its process cannot be started) is tried again after this time, ms. Until then reads that need it fail at once. */
 export const REDO_RESPAWN_MS = 10_000;
+
+/** How long a lease on an LSN lasts, ms; Neon's default. It is renewed, not held. */
+export const LEASE_MS = 10 * 60_000;
+/** How often a timeline looks at what depends on time (idle layers, readers' deadlines), ms. */
+export const TIMELINE_TICK_MS = 1_000;
+/** How long a branch waits before it looks again whether its ancestor is loaded, ms. */
+export const ANCESTOR_POLL_MS = 20;
+/** Pause before WAL that found the disk full is offered again, ms. */
+export const STALL_RETRY_MS = 1_000;

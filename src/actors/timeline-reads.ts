@@ -1,0 +1,123 @@
+// Answers a batch of page-service requests from a store. What needs WAL redo goes to the redo pool
+// with the reader's reply attached: the timeline does not wait, the pool answers the reader.
+
+import { unreachable } from "../core/assert.ts";
+import type { ReadError } from "../core/errors.ts";
+import { FORK_FSM, FORK_VM, PAGE_BYTES, formatRel } from "../core/page.ts";
+import type { Lsn } from "../core/lsn.ts";
+import type { PageAnswer, PageBatch, PageRequest } from "../core/page-batch.ts";
+import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
+import { type PageReader, isRedo } from "../store/read-page.ts";
+import { MISSING } from "../store/relations.ts";
+import type { RedoPoolMsg } from "./redo-pool.ts";
+import type { ActorRef, Reply } from "./runtime.ts";
+
+const PAGE: PageAnswer = { kind: "page" };
+
+/** What a batch is read from. */
+export interface ReadFrom {
+  readonly pages: PageReader;
+  readonly redo: ActorRef<RedoPoolMsg>;
+}
+
+/** Pages of a batch that wait for redo: request index and what to rebuild. */
+interface Rebuild {
+  readonly indexes: number[];
+  readonly requests: RedoRequest[];
+}
+
+/**
+ * Answers `batch`: request i at `plans[i]`, an LSN or the reason why it is refused. The reply is
+ * given now or, when pages have to be rebuilt, by the redo pool.
+ */
+export function answerBatch(
+  from: ReadFrom,
+  batch: PageBatch,
+  plans: readonly (Lsn | ReadError)[],
+  reply: Reply<readonly PageAnswer[]>,
+): void {
+  const rebuild: Rebuild = { indexes: [], requests: [] };
+  const answers = batch.requests.map((request, i) => {
+    const plan = plans[i]!;
+    if (typeof plan !== "number") return errorAnswer(plan);
+    return answerOne(from, batch, request, i, plan, rebuild);
+  });
+  if (rebuild.requests.length === 0) return reply.answer(answers);
+  from.redo.tell({
+    kind: "redo",
+    requests: rebuild.requests,
+    reply: {
+      answer: (results) => {
+        finish(from, batch, rebuild, results, answers);
+        reply.answer(answers);
+      },
+    },
+  });
+}
+
+function answerOne(
+  from: ReadFrom,
+  batch: PageBatch,
+  request: PageRequest,
+  index: number,
+  at: Lsn,
+  rebuild: Rebuild,
+): PageAnswer {
+  const { pages } = from;
+  const { relations } = pages;
+  switch (request.kind) {
+    case "get-page": {
+      const offset = batch.pageOffsets[index]!;
+      const read = pages.readPage(request.rel, request.block, at, batch.slab, offset);
+      if (read === undefined) return PAGE;
+      if (!isRedo(read)) return errorAnswer(read);
+      rebuild.indexes.push(index);
+      rebuild.requests.push(read);
+      return PAGE;
+    }
+    case "exists":
+      return { kind: "exists", exists: relations.exists(request.rel, at) };
+    case "nblocks": {
+      const blocks = relations.relSize(request.rel, at);
+      if (blocks !== MISSING) return { kind: "nblocks", blocks };
+      const { fork } = request.rel;
+      if (fork === FORK_FSM || fork === FORK_VM) return { kind: "nblocks", blocks: 0 };
+      return errorAnswer({ kind: "relation-missing", rel: request.rel, at });
+    }
+    case "db-size":
+      return { kind: "db-size", bytes: relations.dbSize(request.db, at) };
+    case "slru": {
+      const read = pages.readSlruSegment(request.slru, request.segment, at);
+      return read.ok ? { kind: "slru", pages: read.value } : errorAnswer(read.error);
+    }
+    default:
+      return unreachable(request);
+  }
+}
+
+const errorAnswer = (error: ReadError): PageAnswer => ({ kind: "error", error });
+
+function finish(
+  from: ReadFrom,
+  batch: PageBatch,
+  rebuild: Rebuild,
+  results: readonly RedoResult[],
+  answers: PageAnswer[],
+): void {
+  rebuild.indexes.forEach((index, i) => {
+    const result = results[i]!;
+    const request = rebuild.requests[i]!;
+    if (result.ok) {
+      batch.slab.set(result.page.subarray(0, PAGE_BYTES), batch.pageOffsets[index]!);
+      const asked = batch.requests[index]!;
+      if (asked.kind === "get-page") {
+        from.pages.remember(asked.rel, asked.block, request, result.page);
+      }
+      return;
+    }
+    const { rel, block } = request.steps.at(-1)!;
+    const page = `${formatRel(rel)} block ${block}`;
+    const { reason } = result;
+    answers[index] = errorAnswer({ kind: "redo-failed", page, at: request.at, reason });
+  });
+}

@@ -1,0 +1,104 @@
+// WAL bytes to changes in the open layer: decoder and ingest, kept in step when the open layer is
+// frozen and replaced. The same path serves live WAL and the replay of WAL files at a restart.
+
+import type { ChangeSink, MetadataView } from "../core/change.ts";
+import type { Lsn } from "../core/lsn.ts";
+import { WalIngest } from "../protocol/ingest/ingest.ts";
+import { WalDecoder } from "../protocol/wal/decoder.ts";
+import { type WalCorrupt, parsePgVersion } from "../protocol/wal/format.ts";
+
+export interface WalIntakeOptions {
+  /** Major version, system identifier (decimal) and timeline id that the WAL must carry. */
+  readonly pgVersion: number;
+  readonly systemId: string;
+  readonly tli: number;
+  readonly sink: ChangeSink;
+  readonly meta: MetadataView;
+  /** End of the last record taken in, and that record's start. */
+  readonly last: Lsn;
+  readonly prev: Lsn;
+}
+
+export class WalIntake {
+  readonly ingest: WalIngest;
+  private readonly options: WalIntakeOptions;
+  private sink: ChangeSink;
+  private decoder: WalDecoder;
+
+  /** Throws MalformedInput for a version that cannot be followed. */
+  constructor(options: WalIntakeOptions) {
+    this.options = options;
+    this.sink = options.sink;
+    const { sink, meta, last, prev } = options;
+    const version = parsePgVersion(options.pgVersion);
+    this.ingest = new WalIngest({ version, sink, meta, last, prev });
+    this.decoder = this.decodeFrom(last, "throw");
+  }
+
+  /** End of the last record taken in. */
+  get visible(): Lsn {
+    return this.ingest.lastLsn;
+  }
+
+  /** Start of that record. */
+  get prev(): Lsn {
+    return this.ingest.prevLsn;
+  }
+
+  /** LSN of the next byte that `take` expects. */
+  get position(): Lsn {
+    return this.decoder.position;
+  }
+
+  /** Takes in bytes that continue at `position`. Throws WalCorrupt or UnsupportedWal; then `restart` first. */
+  take(bytes: Uint8Array): void {
+    this.decoder.feed(bytes);
+  }
+
+  /** Takes in what WAL files hold, up to where they stop being WAL; gives the reason why they did. */
+  async replay(
+    pieces: AsyncIterable<{ readonly bytes: Uint8Array }>,
+    afterPiece: () => Promise<void>,
+  ): Promise<WalCorrupt | undefined> {
+    this.decoder = this.decodeFrom(this.visible, "stop");
+    for await (const { bytes } of pieces) {
+      this.decoder.feed(bytes);
+      if (this.decoder.ended) break;
+      await afterPiece();
+    }
+    const reason = this.decoder.endReason;
+    this.restart();
+    return reason;
+  }
+
+  /** Forgets a partly received record: bytes come again from the end of the last whole one. */
+  restart(): void {
+    this.decoder = this.decodeFrom(this.visible, "throw");
+  }
+
+  /** Before the open layer is frozen: what is pending goes into it. */
+  beforeFreeze(): void {
+    this.ingest.beforeFreeze();
+  }
+
+  /** After it was: changes go into the new open layer. */
+  moveTo(sink: ChangeSink): void {
+    this.sink = sink;
+    this.ingest.moveTo(sink);
+    this.decoder.moveTo(sink.arena);
+  }
+
+  private decodeFrom(start: Lsn, atEnd: "throw" | "stop"): WalDecoder {
+    const { pgVersion, systemId, tli } = this.options;
+    return new WalDecoder({
+      version: parsePgVersion(pgVersion),
+      start,
+      arena: this.sink.arena,
+      systemId: BigInt(systemId),
+      tli,
+      previous: this.prev,
+      atEnd,
+      onRecord: (record) => this.ingest.ingest(record),
+    });
+  }
+}

@@ -134,8 +134,9 @@ export const IDLE_RECEIVER: ReceiverState = {
 };
 
 /**
- * Our positions as PostgreSQL names them. Apply is what can be read here and is safe: a commit that waits for
- * remote_apply waits for nothing else, so it must not be told of what a crash could still take away.
+ * Our positions as PostgreSQL names them. Apply is what can be read here and is safe: a commit that
+ * waits for remote_apply waits for nothing else, so it must not be told of what a crash could still
+ * take away.
  */
 export function reportOf(positions: {
   readonly received: Lsn;
@@ -148,8 +149,9 @@ export function reportOf(positions: {
 }
 
 /**
- * Where to ask the server to start for `lsn`: at the page's start if `lsn` is right behind a page header, because a server
- * whose WAL ends with the page before refuses the position behind the header as one it has not reached.
+ * Where to ask the server to start for `lsn`: at the page's start if `lsn` is right behind a page
+ * header, because a server whose WAL ends with the page before refuses the position behind the
+ * header as one it has not reached.
  */
 export function streamFrom(lsn: Lsn): Lsn {
   const inPage = lsn % WAL_PAGE_BYTES;

@@ -133,7 +133,7 @@ function onAttached(
   if (identity.systemId !== systemId) {
     const reason =
       `the server's system identifier is ${identity.systemId}, this timeline's is ${systemId}: ` +
-      "it is another database cluster; correct the connection string, or follow it as a new timeline";
+      "it is another database cluster; correct the connection string, or follow it anew";
     return fail(state, { reason, retry: false }, moment);
   }
   if (identity.tli !== tli) {
@@ -286,7 +286,10 @@ function onStreamingTick(state: ReceiverState, phase: Streaming, moment: Moment)
   ];
 }
 
-/** Closes, and waits twice as long each time (half of it by chance, so that receivers do not come all at once), or stops for good. */
+/**
+ * Closes, and waits twice as long each time (half of it by chance, so that receivers do not come
+ * all at once), or stops for good.
+ */
 function fail(state: ReceiverState, failure: Failure, { nowMs, chance }: Moment): ReceiverStep {
   const ended = { ...state, connection: state.connection + 1, lastError: failure.reason };
   if (!failure.retry) {

@@ -14,7 +14,9 @@ export interface DataLock {
   release(): Promise<void>;
 }
 
-/** The directory is in use, or cannot be locked; the message names it, the holder, and the remedy. */
+/**
+ * The directory is in use, or cannot be locked; the message names it, the holder, and the remedy.
+ */
 export class DataDirectoryInUse extends Error {
   override readonly name = "DataDirectoryInUse";
 }
@@ -23,11 +25,15 @@ export class DataDirectoryInUse extends Error {
 const TAKEN = 75;
 const GREETING = "locked\n";
 
-/** Locks an existing directory for this process. Throws DataDirectoryInUse, or Error if locking does not work here. */
+/**
+ * Locks an existing directory for this process. Throws DataDirectoryInUse, or Error if locking does
+ * not work here.
+ */
 export async function lockDataDirectory(dir: string): Promise<DataLock> {
   const file = path.join(dir, "lock");
   fs.closeSync(fs.openSync(file, "a", 0o644));
-  // `cat` gives back what it is sent, but only once flock has the lock and has started it. A process group of its own:
+  // `cat` gives back what it is sent, but only once flock has the lock and has started it. A
+  // process group of its own:
   // Ctrl-C in a terminal must not take the lock away while we are still shutting down.
   const args = ["--wait", `${DATA_LOCK_MS_MAX / 1000}`, "--conflict-exit-code", `${TAKEN}`];
   const child = spawn("flock", [...args, file, "cat"], {

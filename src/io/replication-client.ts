@@ -25,11 +25,17 @@ export interface ReplicationConnection {
   dropSlot(name: string): Promise<void>;
   baseBackup(options: BaseBackupOptions): Promise<BaseBackup>;
   startReplication(from: StreamFrom, handlers: StreamHandlers): WalStream;
-  /** Says good-bye. What is under way rejects with ConnectionLost; stream handlers hear nothing more. */
+  /**
+   * Says good-bye. What is under way rejects with ConnectionLost; stream handlers hear nothing
+   * more.
+   */
   close(): void;
 }
 
-/** Connects and logs in. Throws ServerError (the server refuses), ConnectionLost, or Error for an unreadable certificate file. */
+/**
+ * Connects and logs in. Throws ServerError (the server refuses), ConnectionLost, or Error for an
+ * unreadable certificate file.
+ */
 export async function connectReplication(
   conninfo: Conninfo,
   options: ConnectOptions,

@@ -59,7 +59,10 @@ const HARMLESS = new Set([
 
 const DEFAULT_PORT = 5432;
 
-/** Parses a URI or a key=value string (libpq's "Connection Strings"). Throws MalformedInput, never with the password in it. */
+/**
+ * Parses a URI or a key=value string (libpq's "Connection Strings"). Throws MalformedInput, never
+ * with the password in it.
+ */
 export function parseConninfo(text: string): Conninfo {
   const pairs = /^postgres(ql)?:\/\//.test(text) ? uriPairs(text) : keyValuePairs(text);
   const values = new Map<string, string>();
@@ -116,9 +119,8 @@ function parseSslMode(text: string | undefined): SslMode {
 }
 
 function* uriPairs(text: string): Generator<readonly [string, string]> {
-  const match = /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(
-    text,
-  );
+  const match =
+    /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(text);
   if (match === null) {
     throw new MalformedInput(
       "conninfo: not a valid URI; expected postgres://user:password@host:port/dbname?parameters " +
@@ -190,8 +192,9 @@ export function formatConninfo(conninfo: Conninfo): string {
 }
 
 /**
- * `options` of a connection to a Neon safekeeper: which timeline's WAL, in the vanilla (PostgreSQL's own) protocol. One -c,
- * then bare words; the safekeeper splits at spaces that no backslash precedes.
+ * `options` of a connection to a Neon safekeeper: which timeline's WAL, in the vanilla
+ * (PostgreSQL's own) protocol. One -c, then bare words; the safekeeper splits at spaces that no
+ * backslash precedes.
  */
 export function safekeeperOptions(of: {
   readonly tenant: TenantId;

@@ -138,7 +138,10 @@ export interface StandbyStatus {
 /** 2000-01-01 in Unix ms: PostgreSQL's epoch. */
 const PG_EPOCH_MS = 946_684_800_000;
 
-/** A whole CopyData frame with a standby status update 'r' (34 bytes of payload). `nowMs` is Unix time. */
+/**
+ * A whole CopyData frame with a standby status update 'r' (34 bytes of payload). `nowMs` is Unix
+ * time.
+ */
 export function buildStandbyStatus(status: StandbyStatus, nowMs: number): Uint8Array {
   return new ByteWriter(39)
     .u8(0x64)
@@ -200,7 +203,10 @@ export interface BaseBackupOptions {
   readonly maxRateKiB?: number;
 }
 
-/** BASE_BACKUP of PostgreSQL 15 on: without WAL (a slot holds it) and without waiting for its archiving. */
+/**
+ * BASE_BACKUP of PostgreSQL 15 on: without WAL (a slot holds it) and without waiting for its
+ * archiving.
+ */
 export function baseBackupSql(options: BaseBackupOptions): string {
   const list = [
     `LABEL ${literal(options.label)}`,

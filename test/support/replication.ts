@@ -10,7 +10,10 @@ import { type TestPostgres, postgresIdentity, startPostgres } from "./postgres.t
 
 export const PASSWORD = "s3cret word";
 
-/** Starts a cluster with TLS. Its certificate names 127.0.0.1 only and is signed by its own ca.crt; role `rep` needs TLS and a password. */
+/**
+ * Starts a cluster with TLS. Its certificate names 127.0.0.1 only and is signed by its own ca.crt;
+ * role `rep` needs TLS and a password.
+ */
 export async function startTlsPostgres(
   settings: Readonly<Record<string, string>> = {},
 ): Promise<TestPostgres> {

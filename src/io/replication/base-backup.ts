@@ -30,7 +30,10 @@ export interface BaseBackup {
   readonly startLsn: Lsn;
   readonly tli: number;
   readonly totalBytes: number;
-  /** Call once, and take the files in order, of each all its body or none. Throws ServerError, ConnectionLost or MalformedInput. */
+  /**
+   * Call once, and take the files in order, of each all its body or none. Throws ServerError,
+   * ConnectionLost or MalformedInput.
+   */
   files(onProgress: (progress: BackupProgress) => void): AsyncGenerator<DataDirEntry, void, void>;
   /** After the last file: the backup is consistent once WAL up to here has been replayed. */
   end(): Promise<{ readonly endLsn: Lsn; readonly tli: number }>;
@@ -44,7 +47,10 @@ export class UnsupportedDatabase extends Error {
 const KIB = 1024;
 const ABANDONED = "the base backup was abandoned by its consumer";
 
-/** Asks for a base backup and reads up to the first file. Throws UnsupportedDatabase if there are tablespaces of users; close the connection then. */
+/**
+ * Asks for a base backup and reads up to the first file. Throws UnsupportedDatabase if there are
+ * tablespaces of users; close the connection then.
+ */
 export async function startBaseBackup(
   wire: PgWire,
   options: BaseBackupOptions,
@@ -108,7 +114,10 @@ function toFile({ name, type, size }: Header, entry: object): DataDirEntry {
   };
 }
 
-/** Writes the archive to `tar` no faster than it is taken. Ends after CopyDone; rejects with the reason if it does not come. */
+/**
+ * Writes the archive to `tar` no faster than it is taken. Ends after CopyDone; rejects with the
+ * reason if it does not come.
+ */
 async function feed(
   wire: PgWire,
   tar: ReturnType<typeof extract>,

@@ -22,7 +22,10 @@ const SYNTAX_ERROR = "42601";
 const DUPLICATE_OBJECT = "42710";
 const UNDEFINED_OBJECT = "42704";
 
-/** Runs one command. Throws ServerError, after which the connection may be used again, or ConnectionLost. */
+/**
+ * Runs one command. Throws ServerError, after which the connection may be used again, or
+ * ConnectionLost.
+ */
 export async function command(wire: PgWire, sql: string): Promise<readonly Row[]> {
   wire.send(buildQuery(sql));
   const rows: Row[] = [];
@@ -43,7 +46,10 @@ export async function command(wire: PgWire, sql: string): Promise<readonly Row[]
   }
 }
 
-/** A FATAL error is followed by the end of the connection: the error is what the caller wants to hear. */
+/**
+ * A FATAL error is followed by the end of the connection: the error is what the caller wants to
+ * hear.
+ */
 async function nextOrRefusal(wire: PgWire, refused: ServerError | undefined) {
   try {
     return await wire.next(REPLICATION_COMMAND_MS_MAX);
@@ -65,13 +71,16 @@ export async function show(wire: PgWire, name: string): Promise<string> {
 export interface SlotState {
   /** False: it existed already. */
   readonly created: boolean;
-  /** WAL from here on is kept for us; undefined: the slot reserves none until streaming from it has begun, or its server is too old to tell. */
+  /**
+   * WAL from here on is kept for us; undefined: the slot reserves none until streaming from it has
+   * begun, or its server is too old to tell.
+   */
   readonly restartLsn: Lsn | undefined;
 }
 
 /**
- * Makes sure a physical slot of this name exists and reserves WAL. Throws ServerError: 0A000 when it exists and is logical,
- * 53400 when the server has no slot left.
+ * Makes sure a physical slot of this name exists and reserves WAL. Throws ServerError: 0A000 when
+ * it exists and is logical, 53400 when the server has no slot left.
  */
 export async function ensureSlot(wire: PgWire, name: string): Promise<SlotState> {
   let existing = await readSlot(wire, name);

@@ -11,7 +11,9 @@ import { ServerError } from "../../protocol/replication.ts";
 import { ConnectionLost, PgWire } from "./wire.ts";
 
 export interface ConnectOptions {
-  /** Shown in pg_stat_replication; what synchronous_standby_names matches. The conninfo's own wins. */
+  /**
+   * Shown in pg_stat_replication; what synchronous_standby_names matches. The conninfo's own wins.
+   */
   readonly applicationName: string;
   readonly timeoutMs: number;
 }
@@ -36,7 +38,9 @@ export interface LoggedIn {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Logs in for physical replication. Throws ServerError (refused by the server) or ConnectionLost. */
+/**
+ * Logs in for physical replication. Throws ServerError (refused by the server) or ConnectionLost.
+ */
 export async function login(conninfo: Conninfo, options: ConnectOptions): Promise<LoggedIn> {
   const attempts = await tlsAttempts(conninfo);
   for (const [n, ssl] of attempts.entries()) {

@@ -27,7 +27,9 @@ export interface StreamFrom {
 export interface StreamHandlers {
   /** The server has begun to stream. */
   readonly onStart: () => void;
-  /** WAL bytes that begin at `at`; they may be kept. `end` is where the sender's WAL ends by now. */
+  /**
+   * WAL bytes that begin at `at`; they may be kept. `end` is where the sender's WAL ends by now.
+   */
   readonly onData: (at: Lsn, bytes: Uint8Array, end: Lsn) => void;
   readonly onKeepalive: (end: Lsn, replyRequested: boolean) => void;
   /** Called once, last; not after our own close(). */

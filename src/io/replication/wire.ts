@@ -62,7 +62,10 @@ export class PgWire {
     if (!this.lost) this.socket.write(bytes);
   }
 
-  /** The next message. Throws ConnectionLost, also when none comes within `timeoutMs`; the connection is then cut. */
+  /**
+   * The next message. Throws ConnectionLost, also when none comes within `timeoutMs`; the
+   * connection is then cut.
+   */
   next(timeoutMs: number): Promise<WireMessage> {
     const queued = this.queue.shift();
     if (queued !== undefined) {
@@ -80,8 +83,8 @@ export class PgWire {
   }
 
   /**
-   * From now on messages go to `message` as they come, which may throw MalformedInput; `lost` is called once, unless we
-   * close ourselves. No `next()` may be pending.
+   * From now on messages go to `message` as they come, which may throw MalformedInput; `lost` is
+   * called once, unless we close ourselves. No `next()` may be pending.
    */
   listen(message: (m: WireMessage) => void, lost: (cause: Error) => void): void {
     this.listener = { message, lost };

@@ -115,15 +115,52 @@ export class ByteWriter {
     return at;
   }
 
-  u8 = (v: number): this => (this.view.setUint8(this.grow(1), v), this);
-  u16 = (v: number): this => (this.view.setUint16(this.grow(2), v), this);
-  u32 = (v: number): this => (this.view.setUint32(this.grow(4), v), this);
-  i32 = (v: number): this => (this.view.setInt32(this.grow(4), v), this);
-  u64 = (v: bigint): this => (this.view.setBigUint64(this.grow(8), v), this);
-  i64 = (v: bigint): this => (this.view.setBigInt64(this.grow(8), v), this);
-  u16le = (v: number): this => (this.view.setUint16(this.grow(2), v, true), this);
-  u32le = (v: number): this => (this.view.setUint32(this.grow(4), v, true), this);
-  u64le = (v: bigint): this => (this.view.setBigUint64(this.grow(8), v, true), this);
+  // grow() may put a new view in the place of the old one: it is called before `view` is looked at.
+  u8(v: number): this {
+    const at = this.grow(1);
+    this.view.setUint8(at, v);
+    return this;
+  }
+  u16(v: number): this {
+    const at = this.grow(2);
+    this.view.setUint16(at, v);
+    return this;
+  }
+  u32(v: number): this {
+    const at = this.grow(4);
+    this.view.setUint32(at, v);
+    return this;
+  }
+  i32(v: number): this {
+    const at = this.grow(4);
+    this.view.setInt32(at, v);
+    return this;
+  }
+  u64(v: bigint): this {
+    const at = this.grow(8);
+    this.view.setBigUint64(at, v);
+    return this;
+  }
+  i64(v: bigint): this {
+    const at = this.grow(8);
+    this.view.setBigInt64(at, v);
+    return this;
+  }
+  u16le(v: number): this {
+    const at = this.grow(2);
+    this.view.setUint16(at, v, true);
+    return this;
+  }
+  u32le(v: number): this {
+    const at = this.grow(4);
+    this.view.setUint32(at, v, true);
+    return this;
+  }
+  u64le(v: bigint): this {
+    const at = this.grow(8);
+    this.view.setBigUint64(at, v, true);
+    return this;
+  }
   lsn = (v: Lsn): this => this.u32(Lsn.high(v)).u32(Lsn.low(v));
   lsnle = (v: Lsn): this => this.u32le(Lsn.low(v)).u32le(Lsn.high(v));
 

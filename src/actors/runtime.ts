@@ -110,95 +110,123 @@ export function startSystem(name: string, onCrash: (report: CrashReport) => void
   };
 }
 
+/** What spawn's callbacks share: one actor over all its restarts. */
+interface Life<State, Msg> {
+  readonly spec: ActorSpec<State, Msg>;
+  readonly system: SystemState;
+  readonly node: Entry;
+  /** The parent's entry of `SystemState.children`. */
+  readonly siblings: Map<string, () => void>;
+  history: RestartHistory;
+  live: boolean;
+  current: State | undefined;
+}
+
 /** Spawns an actor. Throws if the parent has a child of that name. */
 export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): ActorRef<Msg> {
   const path = `${parent.path}/${spec.name}`;
   const system = systems.get(parent.path.split("/")[0]!)!;
-  let history: RestartHistory = NO_CRASHES;
-  let live = true;
-  let current: State | undefined;
-  const node: Entry = {
-    path,
-    state: "running",
-    restarts: 0,
-    lastCrash: undefined,
-    sinceMs: Date.now(),
+  const life: Life<State, Msg> = {
+    spec,
+    system,
+    node: { path, state: "running", restarts: 0, lastCrash: undefined, sinceMs: Date.now() },
+    siblings: system.children.get(parent.path) ?? new Map(),
+    history: NO_CRASHES,
+    live: true,
+    current: undefined,
   };
   const holder: { self?: ActorRef<Msg> } = {};
-  const siblings = system.children.get(parent.path) ?? new Map<string, () => void>();
-  const stop = (ref: unknown): void => {
-    stopBelow(system, path);
-    if (siblings.get(path) === stopSelf) siblings.delete(path);
-    nact.stop(ref as nact.Ref<unknown>);
-  };
   const stopSelf = (): void => holder.self?.stop();
+  const refTo = (ref: unknown): ActorRef<Msg> => {
+    const stop = (): void => {
+      stopBelow(system, path);
+      if (life.siblings.get(path) === stopSelf) life.siblings.delete(path);
+      nact.stop(ref as nact.Ref<unknown>);
+    };
+    return makeRef<Msg>(path, ref, () => life.live, stop);
+  };
 
   const nactRef = nact.spawn(
     parent.ref as nact.Ref<unknown>,
     (state: { value: State }, msg: Msg) => {
       state.value = spec.handle(state.value, msg, holder.self!);
-      current = state.value;
+      life.current = state.value;
       return state;
     },
     spec.name,
     {
       initialStateFunc: (ctx: { self: unknown }) => {
-        holder.self ??= makeRef<Msg>(path, ctx.self, () => live, stop);
-        current = spec.init(holder.self);
-        return { value: current };
+        holder.self ??= refTo(ctx.self);
+        life.current = spec.init(holder.self);
+        return { value: life.current };
       },
-      onCrash: async (
-        _msg: unknown,
-        error: unknown,
-        ctx: { stop: symbol; reset: symbol; resume: symbol },
-      ) => {
-        const decision = onCrash(spec.restart, history, Date.now());
-        history = decision.history;
-        node.lastCrash = error instanceof Error ? error.message : String(error);
-        const afterMs = decision.kind === "restart" ? decision.afterMs : 0;
-        system.onCrash({ path, error, decision: decision.kind, afterMs });
-        if (decision.kind === "give-up") {
-          node.state = "broken";
-          stopBelow(system, path);
-          siblings.delete(path);
-          spec.onBroken?.(node.lastCrash);
-          return ctx.stop;
-        }
-        stopBelow(system, path); // children die with the state that spawned them
-        const old = current;
-        current = undefined;
-        spec.afterStop?.(old);
-        node.restarts++;
-        node.state = "backing-off";
-        // nact holds the mailbox while this promise is pending: that is the back-off.
-        await new Promise((resolve) => setTimeout(resolve, afterMs));
-        // Stopped meanwhile (its parent was): must not come to life again.
-        if (!live) return ctx.resume;
-        node.state = "running";
-        node.sinceMs = Date.now();
-        return ctx.reset;
-      },
-      afterStop: () => {
-        live = false;
-        const old = current;
-        current = undefined;
-        // A successor of the same name may have been spawned already: its entry stays.
-        if (node.state !== "broken" && system.nodes.get(path) === node) system.nodes.delete(path);
-        spec.afterStop?.(old);
-      },
+      onCrash: (_msg: unknown, error: unknown, ctx: CrashContext) => crashed(life, error, ctx),
+      afterStop: () => ended(life),
     } as unknown as nact.ActorProps<{ value: State }, Msg, nact.Ref<unknown>>,
   );
-  system.nodes.set(path, node);
-  siblings.set(path, stopSelf);
-  system.children.set(parent.path, siblings);
-  return (holder.self ??= makeRef<Msg>(path, nactRef, () => live, stop));
+  system.nodes.set(path, life.node);
+  life.siblings.set(path, stopSelf);
+  system.children.set(parent.path, life.siblings);
+  return (holder.self ??= refTo(nactRef));
+}
+
+/** nact's answers to a crash. */
+interface CrashContext {
+  readonly stop: symbol;
+  readonly reset: symbol;
+  readonly resume: symbol;
+}
+
+/** A handler threw: children die with the state that spawned them, then a restart or the end. */
+async function crashed<State, Msg>(
+  life: Life<State, Msg>,
+  error: unknown,
+  ctx: CrashContext,
+): Promise<symbol> {
+  const { spec, system, node } = life;
+  const decision = onCrash(spec.restart, life.history, Date.now());
+  life.history = decision.history;
+  node.lastCrash = error instanceof Error ? error.message : String(error);
+  const afterMs = decision.kind === "restart" ? decision.afterMs : 0;
+  system.onCrash({ path: node.path, error, decision: decision.kind, afterMs });
+  stopBelow(system, node.path);
+  if (decision.kind === "give-up") {
+    node.state = "broken";
+    life.siblings.delete(node.path);
+    spec.onBroken?.(node.lastCrash);
+    return ctx.stop;
+  }
+  const old = life.current;
+  life.current = undefined;
+  spec.afterStop?.(old);
+  node.restarts++;
+  node.state = "backing-off";
+  // nact holds the mailbox while this promise is pending: that is the back-off.
+  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  // Stopped meanwhile (its parent was): must not come to life again.
+  if (!life.live) return ctx.resume;
+  node.state = "running";
+  node.sinceMs = Date.now();
+  return ctx.reset;
+}
+
+function ended<State, Msg>(life: Life<State, Msg>): void {
+  const { spec, system, node } = life;
+  life.live = false;
+  const old = life.current;
+  life.current = undefined;
+  // A successor of the same name may have been spawned already: its entry stays.
+  if (node.state !== "broken" && system.nodes.get(node.path) === node) {
+    system.nodes.delete(node.path);
+  }
+  spec.afterStop?.(old);
 }
 
 function makeRef<Msg>(
   path: string,
   ref: unknown,
   live: () => boolean,
-  stop: (ref: unknown) => void,
+  stop: () => void,
 ): ActorRef<Msg> {
   return {
     path,
@@ -211,7 +239,7 @@ function makeRef<Msg>(
         // Stopped between the check and the dispatch: late messages are dropped by design.
       }
     },
-    stop: () => stop(ref),
+    stop,
     stopped: () => !live(),
   };
 }

@@ -150,12 +150,19 @@ class Connection {
     try {
       work();
     } catch (error) {
-      if (error instanceof MalformedInput) {
-        this.violation(error.message);
-      } else {
-        this.log.error({ err: error }, "internal error; the connection is closed");
-        this.closeNow(SQLSTATE.internalError, "internal error; see the server's log");
-      }
+      this.onThrown(error);
+    }
+  }
+
+  /** Runs inside socket callbacks: what it throws would end the program. */
+  private onThrown(error: unknown): void {
+    try {
+      if (error instanceof MalformedInput) return this.violation(error.message);
+      this.log.error({ err: error }, "internal error; the connection is closed");
+      this.closeNow(SQLSTATE.internalError, "internal error; see the server's log");
+    } catch (second) {
+      this.log.error({ err: second }, "internal error while closing; the link is cut");
+      this.link.destroy();
     }
   }
 

@@ -5,7 +5,7 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { Lsn } from "../../src/core/lsn.ts";
+import { Lsn, WAL_SEGMENT_BYTES } from "../../src/core/lsn.ts";
 import {
   type BootStep,
   type Compute,
@@ -16,7 +16,7 @@ import {
   stopCompute,
 } from "../../src/io/compute.ts";
 import { readControl, readWal } from "../../src/io/data-dir.ts";
-import { runProgram } from "../../src/io/postgres.ts";
+import { makeServerDir, runProgram } from "../../src/io/postgres.ts";
 import { baseBackupTar, fullBackupTar } from "../../src/protocol/base-backup.ts";
 import { checkpointEnd } from "../../src/protocol/backup/start-checkpoint.ts";
 import { readTar } from "../../src/protocol/backup/tar.ts";
@@ -105,6 +105,7 @@ const stop = (compute: Compute): ReturnType<typeof stopCompute> =>
 
 describe("a compute from a full backup", () => {
   test("holds what the cluster held, and can be written to", async () => {
+    expect(cluster.imported.control.checkPointCopy.nextMulti).toBeGreaterThan(1);
     const steps: BootStep[] = [];
     const compute = await boot("whole", { onStep: (step) => steps.push(step) });
     expect(await findCompute(compute.dir)).toEqual(compute);
@@ -173,6 +174,28 @@ describe("a compute from a full backup", () => {
     await expect.poll(() => sql(compute, sync), { timeout: 10_000 }).toBe("SyncRep");
     expect((await stop(compute)).how).toBe("fast");
     expect(await write).toContain("might not have been replicated");
+  });
+
+  test("a fast stop ends when the receiver has everything, the shutdown checkpoint included", async () => {
+    const compute = await boot("drained", { commits: "synchronous" });
+    const received = path.join(cluster.home, "received");
+    await makeServerDir(cluster.programs.account, received);
+    const where = `host=${compute.socketDir} port=${compute.port} user=postgres`;
+    const receiver = runProgram(cluster.programs, "pg_receivewal", [
+      ...["-d", `${where} application_name=pageserver`, "-D", received],
+      ...["--synchronous", "--no-loop"],
+    ]).catch((error: Error) => error.message); // its server goes away
+    await sql(compute, "insert into t values (-9, 'is replicated')");
+    const { how, endLsn } = await stop(compute);
+    expect(how).toBe("fast");
+    await receiver;
+    const start = readControlFile(await readControl(compute.dir), 15).checkPoint;
+    const [partial] = (await fs.readdir(received)).filter((name) => name.endsWith(".partial"));
+    const bytes = await fs.readFile(path.join(received, partial ?? "none"));
+    const ours = await readWal(compute.dir, 1, start, endLsn ?? start);
+    const offset = start % WAL_SEGMENT_BYTES;
+    expect(ours.length).toBeGreaterThanOrEqual(120);
+    expect(bytes.subarray(offset, offset + ours.length).equals(ours)).toBe(true);
   });
 
   test("is found and stopped by its directory alone, or killed", async () => {

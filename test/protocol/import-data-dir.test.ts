@@ -2,55 +2,20 @@
 
 import { describe, expect, test } from "vitest";
 import { KIND } from "../../src/core/key.ts";
-import { Lsn, WAL_SEGMENT_BYTES } from "../../src/core/lsn.ts";
+import { Lsn } from "../../src/core/lsn.ts";
 import { PAGE_BYTES, RELSEG_BLOCKS } from "../../src/core/page.ts";
 import { formatOrigins, withCrc } from "../../src/protocol/backup/state-files.ts";
-import {
-  type ControlFile,
-  DB_STATE,
-  buildControlFile,
-  readControlFile,
-} from "../../src/protocol/control-file.ts";
+import { type ControlFile, DB_STATE, buildControlFile } from "../../src/protocol/control-file.ts";
 import { DataDirImport, type ImportResult } from "../../src/protocol/import-data-dir.ts";
+import { CHECKPOINT, CONTROL } from "../support/control.ts";
 import { ImageSink } from "../support/image-source.ts";
 
 const BASE = Lsn.parse("0/1511A28");
 
 function controlFile(change: Partial<ControlFile> = {}): Uint8Array {
-  const blank = new Uint8Array(8192);
-  const base = readControlFile(
-    buildControlFile(
-      {
-        ...readBlank(blank),
-        systemId: 99n,
-        controlVersion: 1300,
-        catalogVersion: 202209061,
-        state: DB_STATE.SHUTDOWNED,
-        checkPoint: BASE,
-        maxAlign: 8,
-        blockBytes: 8192,
-        segmentBlocks: RELSEG_BLOCKS,
-        walPageBytes: 8192,
-        walSegmentBytes: WAL_SEGMENT_BYTES,
-      },
-      15,
-    ),
-    15,
-  );
-  const checkPointCopy = { ...base.checkPointCopy, redo: BASE, tli: 4, nextXid: 800 };
-  return buildControlFile({ ...base, checkPointCopy, ...change }, 15);
-}
-
-/** All fields zero: read from a file of zeros whose version and CRC are made right. */
-function readBlank(bytes: Uint8Array): ControlFile {
-  const view = new DataView(bytes.buffer);
-  view.setUint32(8, 1300, true);
-  view.setUint32(
-    288,
-    new DataView(withCrc(bytes.subarray(0, 288)).buffer).getUint32(288, true),
-    true,
-  );
-  return readControlFile(bytes, 15);
+  const checkPointCopy = { ...CHECKPOINT, redo: BASE, tli: 4, nextXid: 800 };
+  const shutDown = { ...CONTROL, state: DB_STATE.SHUTDOWNED, checkPoint: BASE, checkPointCopy };
+  return buildControlFile({ ...shutDown, ...change }, 15);
 }
 
 function relmap(): Uint8Array {
@@ -98,7 +63,13 @@ const size = (sink: ImageSink, rel: number, fork = 0): number | undefined => {
 describe("import of a data directory", () => {
   test("says what it found", async () => {
     const { result } = await importAll({ ...whole(), "base/5/1259": 3 * PAGE_BYTES });
-    expect(result).toMatchObject({ systemId: 99n, pgVersion: 15, tli: 4, relations: 1, pages: 3 });
+    expect(result).toMatchObject({
+      systemId: CONTROL.systemId,
+      pgVersion: 15,
+      tli: 4,
+      relations: 1,
+      pages: 3,
+    });
     expect(result.bytes).toBe(8192 + 512 + 512 + 3 * PAGE_BYTES);
     expect(result.control.checkPointCopy.nextXid).toBe(800);
   });

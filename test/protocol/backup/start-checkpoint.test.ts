@@ -11,72 +11,13 @@ import {
 } from "../../../src/protocol/backup/start-checkpoint.ts";
 import {
   type CheckPoint,
-  type ControlFile,
   DB_STATE,
   readCheckPoint,
   readControlFile,
 } from "../../../src/protocol/control-file.ts";
 import { WalDecoder } from "../../../src/protocol/wal/decoder.ts";
 import { walFormat } from "../../../src/protocol/wal/format.ts";
-
-const SYSTEM_ID = 7_000_000_000_000_000_123n;
-
-const CHECKPOINT: CheckPoint = {
-  redo: Lsn.of(40),
-  tli: 1,
-  previousTli: 1,
-  fullPageWrites: true,
-  walLevel: 0,
-  nextXid: 2 ** 32 * 3 + 777,
-  nextOid: 24_576,
-  nextMulti: 5,
-  nextMultiOffset: 9,
-  oldestXid: 716,
-  oldestXidDb: 1,
-  oldestMulti: 1,
-  oldestMultiDb: 1,
-  time: 1_600_000_000,
-  oldestCommitTsXid: 800,
-  newestCommitTsXid: 900,
-  oldestActiveXid: 850,
-};
-
-const CONTROL: ControlFile = {
-  systemId: SYSTEM_ID,
-  controlVersion: 1300,
-  catalogVersion: 202209061,
-  state: DB_STATE.IN_PRODUCTION,
-  time: 1_600_000_000,
-  checkPoint: Lsn.of(40),
-  checkPointCopy: CHECKPOINT,
-  unloggedLsn: Lsn.of(1000),
-  minRecoveryPoint: Lsn.of(5000),
-  minRecoveryPointTli: 1,
-  backupStartPoint: Lsn.of(6000),
-  backupEndPoint: Lsn.of(7000),
-  backupEndRequired: true,
-  walLevel: 1,
-  walLogHints: false,
-  maxConnections: 100,
-  maxWorkerProcesses: 8,
-  maxWalSenders: 10,
-  maxPreparedXacts: 0,
-  maxLocksPerXact: 64,
-  trackCommitTimestamp: false,
-  maxAlign: 8,
-  floatFormat: 1234567,
-  blockBytes: 8192,
-  segmentBlocks: 131_072,
-  walPageBytes: 8192,
-  walSegmentBytes: WAL_SEGMENT_BYTES,
-  nameBytes: 64,
-  indexKeysMax: 32,
-  toastChunkBytes: 1996,
-  largeObjectBytes: 2048,
-  float8ByValue: true,
-  checksumVersion: 0,
-  nonce: new Uint8Array(32).fill(7),
-};
+import { CHECKPOINT, CONTROL } from "../../support/control.ts";
 
 const start = (lsn: number, tli = 1): StartPoint =>
   startPoint({
@@ -112,7 +53,7 @@ function decode(point: StartPoint, lsn: number, tli: number): Found {
     version: 15,
     start: Lsn.of(lsn),
     arena: new Arena(),
-    systemId: SYSTEM_ID,
+    systemId: CONTROL.systemId,
     tli,
     atEnd: "stop",
     onRecord: (r) => {
@@ -176,7 +117,7 @@ describe("the checkpoint a compute starts from", () => {
   });
 
   test("no record is put into a page header", () => {
-    const identity = { format: walFormat(15), tli: 1, systemId: SYSTEM_ID };
+    const identity = { format: walFormat(15), tli: 1, systemId: CONTROL.systemId };
     for (const lsn of [PAGE, PAGE + 16, SEGMENT, SEGMENT + 32, PAGE + 4001]) {
       expect(() => segmentsWith(new Uint8Array(114), Lsn.of(lsn), identity)).toThrow("can start");
     }

@@ -119,7 +119,7 @@ async function writeLarge(
     if (account.uid !== undefined) await handle.chown(account.uid, account.gid);
     let at = 0;
     for await (const chunk of chunks) {
-      for (let done = sparse && isZero(chunk) ? chunk.length : 0; done < chunk.length; ) {
+      for (let done = sparse && isZero(chunk) ? chunk.length : 0; done < chunk.length;) {
         done += (await handle.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
       }
       at += chunk.length;

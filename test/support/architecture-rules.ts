@@ -48,13 +48,24 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   },
   // `serve` is the program itself, loaded when it is asked for.
   "src/cli/serve.ts": { from: ["src/core/", "src/cli/", "src/main.ts"], packages: ["commander"] },
+  // Puts the program together; only main.ts knows it.
+  "src/app/": {
+    from: [
+      ...["src/core/", "src/protocol/", "src/store/", "src/io/", "src/actors/", "src/http/"],
+      ...["src/app/", "src/config.ts", "supervision.ts"],
+    ],
+    packages: ["node:", "zod"],
+  },
   "src/config.ts": { from: ["src/core/"], packages: ["zod"] },
   "supervision.ts": {
     from: ["src/core/", "src/actors/"],
     typesFrom: ["src/store/", "src/io/", "src/protocol/"],
     packages: [],
   },
-  "test/core/": { from: ["src/core/", "test/"], packages: ["vitest", "fast-check"] },
+  "test/core/": {
+    from: ["src/core/", "src/protocol/", "test/"],
+    packages: ["vitest", "fast-check"],
+  },
 };
 
 /** Packages that appear in these files and nowhere else in src. */

@@ -2,18 +2,18 @@
 // than the limit, and when it stops every link is told so (57P01) by its own actor. The port is
 // opened before, by whoever starts the tree, so that a port in use is an error of the start.
 
-import { unreachable } from "../core/assert.ts";
-import { CONNECTIONS_MAX, SLAB_POOL_BYTES_MAX } from "../core/limits.ts";
+import { MalformedInput, unreachable } from "../core/assert.ts";
+import { CLOSE_GRACE_MS, CONNECTIONS_MAX, SLAB_POOL_BYTES_MAX } from "../core/limits.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { SlabPool } from "../core/slab-pool.ts";
 import type { Link, Listener } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
-import type { Authenticate } from "../protocol/pg-handshake.ts";
-import { SQLSTATE, errorResponse } from "../protocol/pg-messages.ts";
+import { type Authenticate, Handshake } from "../protocol/pg-handshake.ts";
+import { SQLSTATE } from "../protocol/pg-messages.ts";
 import type { ServeBackup } from "./backup-copy.ts";
 import { type ConnectionDeadlines, DEADLINES, spawnConnection } from "./connection.ts";
 import type { ResolveTimeline } from "./page-stream.ts";
-import { type ActorRef, type Reply, type Scope, spawn } from "./runtime.ts";
+import { type ActorRef, type Reply, type Scope, after, spawn } from "./runtime.ts";
 
 export type ConnectionsMsg =
   | { readonly kind: "accepted"; readonly link: Link }
@@ -89,9 +89,29 @@ export function spawnConnections(
   });
 }
 
+/**
+ * Answers the login with an error: libpq shows no error that comes before it. Such a link is not
+ * counted and has no actor, so it is cut after a little while, whatever it does.
+ */
 function refuse(link: Link, text: string): void {
-  const nothing = (): void => undefined;
-  link.start({ onBytes: nothing, onEnd: nothing, onClosed: nothing });
-  link.write([errorResponse(SQLSTATE.tooManyConnections, text)], nothing);
-  link.endSoon();
+  const refusal = { kind: "refuse", state: SQLSTATE.tooManyConnections, text } as const;
+  const handshake = new Handshake(() => refusal);
+  const cancel = after(CLOSE_GRACE_MS, () => link.destroy());
+  let done = false;
+  link.start({
+    onBytes: (chunk) => {
+      if (done) return;
+      try {
+        const step = handshake.push(chunk);
+        link.write(step.bytes, () => undefined);
+        done = step.kind !== "more";
+      } catch (error) {
+        if (!(error instanceof MalformedInput)) throw error;
+        done = true;
+      }
+      if (done) link.endSoon();
+    },
+    onEnd: () => link.endSoon(),
+    onClosed: cancel,
+  });
 }

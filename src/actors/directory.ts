@@ -37,6 +37,9 @@ export interface TimelineHandle {
   readonly readFrom: ReadFrom | undefined;
   /** The newest record boundary at or below an LSN, from the timeline's own WAL. */
   readonly boundary: ((lsn: Lsn) => Boundary | undefined) | undefined;
+  /** Commit times that ingest has not put into the store yet. */
+  readonly pendingCommits:
+    (() => { readonly second: number; readonly value: Uint8Array } | undefined) | undefined;
   readonly facts: TimelineFacts;
 }
 

@@ -210,6 +210,7 @@ function adopt(state: State, shared: TenantShared, entry: TimelineEntry): Timeli
     store: undefined,
     readFrom: undefined,
     boundary: undefined,
+    pendingCommits: undefined,
     facts: {
       phase: { kind: "loading" },
       positions: { ...nowhere, uploaded: LSN_INVALID },

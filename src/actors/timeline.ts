@@ -252,6 +252,7 @@ class Turn {
       entry,
       store,
       boundary: (lsn) => state.wal?.boundary(lsn),
+      pendingCommits: () => state.wal?.intake.ingest.pendingCommits(),
       readFrom: state.readFrom,
     });
     const at = Lsn.format(intake.visible);

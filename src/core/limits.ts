@@ -155,3 +155,5 @@ export const TIMELINE_TICK_MS = 1_000;
 export const ANCESTOR_POLL_MS = 20;
 /** Pause before WAL that found the disk full is offered again, ms. */
 export const STALL_RETRY_MS = 1_000;
+/** How long a started compute's WAL may take to begin to stream, or a stopped one's to arrive, ms. */
+export const COMPUTE_STREAM_MS_MAX = 60_000;

@@ -8,13 +8,13 @@ import type { ChangeSink, MetadataView } from "../core/change.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { type Group, GroupTable, type Kind } from "../core/key.ts";
 import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
-import { VERSION } from "../core/version.ts";
+import { VERSION, type Version } from "../core/version.ts";
 import type { Catalog } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import { layersPath, makeDirectory } from "./data-dir.ts";
 import { LayerMap } from "./layer-map.ts";
 import { MemoryLayer } from "./memory-layer.ts";
-import type { KeyVisitor, VersionVisitor } from "./object-store.ts";
+import type { KeyVisitor, Layer, VersionVisitor } from "./object-store.ts";
 import type { OpenBudget } from "./open-budget.ts";
 import { type SealFault, SealJob } from "./seal-job.ts";
 import type { OpenFiles } from "./sealed-file.ts";
@@ -130,6 +130,26 @@ export class TimelineStore {
     if (ancestor === undefined || ancestor.lsn <= floor) return true;
     const upTo = Math.min(at, ancestor.lsn) as Lsn;
     return ancestor.store.visit(group, block, upTo, floor, visitor);
+  }
+
+  /** As visit, naming the layer each version lies in ("open", "frozen" or a file) and whose it is. */
+  visitNamed(
+    group: Group,
+    block: number,
+    at: Lsn,
+    floor: Lsn,
+    visitor: (version: Version, layer: string, timeline: TimelineId) => boolean,
+  ): boolean {
+    const named: (readonly [Layer, string])[] = [[this.open, "open"]];
+    for (const { layer } of [...this.frozen].reverse()) named.push([layer, "frozen"]);
+    for (const { layer, entry } of this.map.layers) named.push([layer, entry.file]);
+    for (const [layer, name] of named) {
+      if (!layer.visit(group, block, at, floor, (v) => visitor(v, name, this.id))) return false;
+    }
+    const { ancestor } = this;
+    if (ancestor === undefined || ancestor.lsn <= floor) return true;
+    const upTo = Math.min(at, ancestor.lsn) as Lsn;
+    return ancestor.store.visitNamed(group, block, upTo, floor, visitor);
   }
 
   /** The metadata value of a key as of `at`, a copy; undefined when there is none or it has ended. */

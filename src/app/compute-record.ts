@@ -1,0 +1,24 @@
+// What the catalog remembers of a timeline's compute, as a setting: JSON, validated when read.
+
+import { z } from "zod";
+import type { Lsn } from "../core/lsn.ts";
+
+const schema = z.strictObject({
+  dir: z.string(),
+  port: z.number().int(),
+  /** Commits wait until the page server has fsynced them. */
+  synchronous: z.boolean(),
+  /** Where it was booted. */
+  startLsn: z
+    .number()
+    .transform((lsn) => lsn as Lsn)
+    .optional(),
+  startedAtMs: z.number().optional(),
+});
+
+export type ComputeRecord = Readonly<z.infer<typeof schema>>;
+
+/** Undefined when there is none. Throws ZodError for what we have not written. */
+export function parseComputeRecord(setting: unknown): ComputeRecord | undefined {
+  return setting === undefined ? undefined : schema.parse(setting);
+}

@@ -1,0 +1,254 @@
+// Computes that this program booted: stock PostgreSQL servers in disposable directories, one a
+// timeline. They outlive us (even a SIGKILL), so what is known of them is in the tenant's catalog and
+// whether one runs is asked of the system.
+
+import { rm } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import { ask } from "../actors/runtime.ts";
+import { type AdminError, adminErrorText } from "../core/admin-error.ts";
+import type { BackupSource } from "../core/backup-source.ts";
+import { type ReadError, readErrorText } from "../core/errors.ts";
+import { COMPUTE_POLL_MS, COMPUTE_STREAM_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import { Lsn } from "../core/lsn.ts";
+import { type Result, err, ok } from "../core/result.ts";
+import { formatTime } from "../core/time-text.ts";
+import type { JobBook, JobReporter } from "../http/jobs.ts";
+import type { ComputeStart } from "../http/management.ts";
+import {
+  bootCompute,
+  computeLog,
+  computeUri,
+  findCompute,
+  freePort,
+  stopCompute,
+} from "../io/compute.ts";
+import { computeRoot } from "../io/compute-dir.ts";
+import type { PostgresPrograms } from "../io/postgres.ts";
+import type { ComputeInfo, Job } from "../protocol/api-work.ts";
+import { fullBackupTar } from "../protocol/base-backup.ts";
+import type { WalSource } from "../store/catalog-entries.ts";
+import { type ComputeRecord, parseComputeRecord } from "./compute-record.ts";
+
+/** Slot by which a compute keeps WAL for us. */
+const SLOT = "pageserver";
+
+export interface ComputesDeps {
+  readonly dataDir: string;
+  readonly directory: Directory;
+  readonly programs: PostgresPrograms;
+  readonly jobs: JobBook;
+  readonly applicationName: string;
+  readonly nowMs: () => number;
+}
+
+export class Computes {
+  private readonly deps: ComputesDeps;
+
+  constructor(deps: ComputesDeps) {
+    this.deps = deps;
+  }
+
+  async list(tenant: TenantHandle): Promise<readonly ComputeInfo[]> {
+    const found: ComputeInfo[] = [];
+    for (const timeline of tenant.timelines.values()) {
+      const record = recordOf(tenant, timeline);
+      if (record !== undefined) found.push(await this.info(timeline, record));
+    }
+    return found;
+  }
+
+  /** Begins to boot a compute on a timeline. */
+  async start(
+    tenant: TenantHandle,
+    timeline: TimelineHandle,
+    request: ComputeStart,
+  ): Promise<Result<Job, AdminError>> {
+    const { jobs, programs, dataDir } = this.deps;
+    const { name, id, source } = timeline.entry;
+    const busy = jobs.running("compute-start", name) ?? jobs.running("compute-stop", name);
+    if (busy !== undefined) {
+      return conflict(`a ${busy.kind} of "${name}" is running already (job ${busy.id})`);
+    }
+    if (source?.kind === "primary" || source?.kind === "safekeeper") {
+      return conflict(
+        `"${name}" follows another server and takes its WAL from there; branch it, and start ` +
+          `a compute on the branch`,
+      );
+    }
+    const old = recordOf(tenant, timeline);
+    if (old !== undefined && (await findCompute(old.dir)) !== undefined) {
+      return conflict(`a compute runs on "${name}" already: ${computeUri(old.port)}`);
+    }
+    const root = await computeRoot(dataDir, programs.account);
+    const record: ComputeRecord = {
+      dir: request.dir ?? path.join(root, `${name}-${id.slice(0, 8)}`),
+      port: request.port ?? (await freePort()),
+      synchronous: request.synchronous,
+    };
+    const job = jobs.start("compute-start", name);
+    this.boot(tenant, timeline, record, request.dir === undefined, job).then(
+      (compute) => job.done({ compute }),
+      (error: unknown) => job.failed(error instanceof Error ? error.message : String(error)),
+    );
+    return ok(jobs.get(job.id)!);
+  }
+
+  private async boot(
+    tenant: TenantHandle,
+    timeline: TimelineHandle,
+    record: ComputeRecord,
+    ownDir: boolean,
+    job: JobReporter,
+  ): Promise<ComputeInfo> {
+    const { programs, applicationName, nowMs } = this.deps;
+    const { entry } = timeline;
+    job.step("base backup");
+    // A connection to a compute that is gone would only get in the way.
+    await setSource(tenant, timeline, undefined);
+    const source = await backupSourceOf(timeline);
+    // Ours to throw away: whatever a former compute has left there is history that we have.
+    if (ownDir) await rm(record.dir, { recursive: true, force: true });
+    const at = Lsn.format(source.lsn);
+    job.detail(`at ${at}`);
+    const tar = fullBackupTar(source, { timeS: Math.floor(nowMs() / 1000) });
+    const settings = {
+      port: record.port,
+      commits: record.synchronous ? "synchronous" : "asynchronous",
+      standbyName: applicationName,
+    } as const;
+    const compute = await bootCompute(programs, tar, { dir: record.dir, ...settings }, (step) => {
+      if (step.step === "receive") job.progress(step.bytes, undefined);
+      else if (step.step !== "ready") job.step(step.step);
+    });
+    const { dir, port, synchronous } = record;
+    const started = { dir, port, synchronous, startLsn: source.lsn, startedAtMs: nowMs() };
+    tenant.catalog.change((change) => change.putSetting(`compute/${entry.id}`, started));
+    job.step("stream WAL back");
+    const conninfo = `host=127.0.0.1 port=${compute.port} user=postgres dbname=postgres`;
+    await setSource(tenant, timeline, { kind: "compute", conninfo, slot: SLOT });
+    await this.untilStreaming(timeline);
+    return this.info(timeline, started);
+  }
+
+  private async untilStreaming(timeline: TimelineHandle): Promise<void> {
+    const deadline = performance.now() + COMPUTE_STREAM_MS_MAX;
+    for (;;) {
+      const receiver = this.deps.directory.find(timeline.tenantId, timeline.entry.id)?.facts
+        .receiver;
+      if (receiver?.connection === "streaming") return;
+      if (receiver?.connection === "refused" || performance.now() > deadline) {
+        throw new Error(
+          `PostgreSQL runs, but its WAL does not come back: ${receiver?.reason ?? "no connection"}; ` +
+            `stop the compute and start it again`,
+        );
+      }
+      await sleep(COMPUTE_POLL_MS);
+    }
+  }
+
+  /** Begins to stop the compute of a timeline. */
+  async stop(tenant: TenantHandle, timeline: TimelineHandle): Promise<Result<Job, AdminError>> {
+    const { jobs } = this.deps;
+    const { name } = timeline.entry;
+    const record = recordOf(tenant, timeline);
+    if (record === undefined) {
+      return err({ kind: "not-found", what: `a compute on "${name}"` });
+    }
+    const busy = jobs.running("compute-start", name) ?? jobs.running("compute-stop", name);
+    if (busy !== undefined) {
+      return conflict(`a ${busy.kind} of "${name}" is running already (job ${busy.id})`);
+    }
+    const job = jobs.start("compute-stop", name);
+    this.halt(tenant, timeline, record, job).then(
+      (compute) => job.done({ compute }),
+      (error: unknown) => job.failed(error instanceof Error ? error.message : String(error)),
+    );
+    return ok(jobs.get(job.id)!);
+  }
+
+  private async halt(
+    tenant: TenantHandle,
+    timeline: TimelineHandle,
+    record: ComputeRecord,
+    job: JobReporter,
+  ): Promise<ComputeInfo> {
+    const { programs, directory } = this.deps;
+    job.step("stop PostgreSQL");
+    const { how, endLsn } = await stopCompute(record.dir, { programs });
+    job.detail(how);
+    if (endLsn !== undefined) {
+      job.step("take in its last WAL", Lsn.format(endLsn));
+      const deadline = performance.now() + COMPUTE_STREAM_MS_MAX;
+      for (;;) {
+        const now = directory.find(timeline.tenantId, timeline.entry.id)?.facts.positions;
+        if (now !== undefined && now.durable >= endLsn) break;
+        if (performance.now() > deadline) {
+          throw new Error(
+            `WAL up to ${Lsn.format(endLsn)} did not arrive; its directory ${record.dir} is kept`,
+          );
+        }
+        await sleep(COMPUTE_POLL_MS);
+      }
+    }
+    job.step("remove its directory");
+    await setSource(tenant, timeline, undefined);
+    await rm(record.dir, { recursive: true, force: true });
+    return this.info(timeline, record);
+  }
+
+  private async info(timeline: TimelineHandle, record: ComputeRecord): Promise<ComputeInfo> {
+    const { jobs } = this.deps;
+    const { name, id } = timeline.entry;
+    const running = await findCompute(record.dir);
+    const starting = jobs.running("compute-start", name) !== undefined;
+    const stopping = jobs.running("compute-stop", name) !== undefined;
+    const idle = running === undefined ? "stopped" : "running";
+    const state = starting && running === undefined ? "starting" : stopping ? "stopping" : idle;
+    return {
+      tenant_id: timeline.tenantId,
+      timeline_id: id,
+      timeline: name,
+      state,
+      port: record.port,
+      dir: record.dir,
+      ...(running !== undefined && { pid: running.pid }),
+      ...(record.startedAtMs !== undefined && {
+        started_at: formatTime(record.startedAtMs * 1000),
+      }),
+      ...(record.startLsn !== undefined && { start_lsn: Lsn.format(record.startLsn) }),
+      uri: computeUri(record.port),
+      log: computeLog(record.dir),
+    };
+  }
+}
+
+const conflict = (message: string): Result<never, AdminError> => err({ kind: "conflict", message });
+
+const recordOf = (tenant: TenantHandle, timeline: TimelineHandle): ComputeRecord | undefined =>
+  parseComputeRecord(tenant.catalog.setting(`compute/${timeline.entry.id}`));
+
+async function setSource(
+  tenant: TenantHandle,
+  timeline: TimelineHandle,
+  source: WalSource | undefined,
+): Promise<void> {
+  const set = await ask<Parameters<typeof tenant.ref.tell>[0], Result<undefined, AdminError>>(
+    tenant.ref,
+    (reply) => ({ kind: "set-source", timeline: timeline.entry.id, source, reply }),
+    WAIT_LSN_MS_MAX,
+  );
+  if (set === "timed-out") throw new Error("the tenant did not answer");
+  if (!set.ok) throw new Error(adminErrorText(set.error));
+}
+
+async function backupSourceOf(timeline: TimelineHandle): Promise<BackupSource> {
+  const source = await ask<
+    Parameters<typeof timeline.ref.tell>[0],
+    Result<BackupSource, ReadError>
+  >(timeline.ref, (reply) => ({ kind: "backup-source", lsn: undefined, reply }), WAIT_LSN_MS_MAX);
+  if (source === "timed-out") throw new Error(`timeline "${timeline.entry.name}" did not answer`);
+  if (!source.ok) throw new Error(readErrorText(source.error));
+  return source.value;
+}

@@ -1,0 +1,99 @@
+// Attaches to a running primary as a standby would: slot, base backup, then its WAL for ever. The
+// slot comes first, so that no WAL from the backup's start on can be removed.
+
+import type { TenantHandle } from "../actors/directory.ts";
+import type { TenantShared } from "../actors/tenant.ts";
+import type { TimelineId } from "../core/ids.ts";
+import { REPLICATION_CONNECT_MS_MAX } from "../core/limits.ts";
+import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
+import type { JobReporter } from "../http/jobs.ts";
+import { type ReplicationConnection, connectReplication } from "../io/replication-client.ts";
+import { parseConninfo } from "../protocol/conninfo.ts";
+import { DataDirImport } from "../protocol/import-data-dir.ts";
+import { TimelineImport } from "./import.ts";
+
+export interface FollowPlan {
+  readonly id: TimelineId;
+  readonly name: string;
+  readonly conninfo: string;
+  readonly slot: string;
+  readonly maxRateBytes: number | undefined;
+}
+
+/** The server cannot be followed as it is; the message says what must change. */
+export class CannotFollow extends Error {
+  override readonly name = "CannotFollow";
+}
+
+/** Takes the base backup; gives the timeline's id when it is complete in the store. */
+export async function takeBaseBackup(
+  shared: TenantShared,
+  tenant: TenantHandle,
+  plan: FollowPlan,
+  job: JobReporter,
+): Promise<TimelineId> {
+  job.step("connect");
+  const link = await connectReplication(parseConninfo(plan.conninfo), {
+    applicationName: shared.applicationName,
+    timeoutMs: REPLICATION_CONNECT_MS_MAX,
+  });
+  try {
+    const pgVersion = await checkServer(link);
+    const { systemId } = await link.identify();
+    job.step("replication slot", plan.slot);
+    await link.ensureSlot(plan.slot);
+    job.step("base backup");
+    const backup = await link.baseBackup({
+      label: "pageserver",
+      checkpoint: "fast",
+      ...(plan.maxRateBytes !== undefined && {
+        maxRateKiB: Math.ceil(plan.maxRateBytes / 1024),
+      }),
+    });
+    const made = new TimelineImport(shared, tenant, {
+      id: plan.id,
+      name: plan.name,
+      pgVersion,
+      tli: backup.tli,
+      systemId,
+      baseLsn: backup.startLsn,
+    });
+    try {
+      const options = {
+        baseLsn: backup.startLsn,
+        state: "fuzzy",
+        pressure: made.pressure,
+      } as const;
+      const importer = new DataDirImport(made.sink, options);
+      const progress = (p: { doneBytes: number; totalBytes: number }): void =>
+        job.progress(p.doneBytes, p.totalBytes);
+      for await (const entry of backup.files(progress)) await importer.entry(entry);
+      const { endLsn } = await backup.end();
+      importer.finish();
+      job.step("seal", `consistent from ${Lsn.format(endLsn)} on`);
+      const source = { kind: "primary", conninfo: plan.conninfo, slot: plan.slot } as const;
+      return await made.finish({ readableFrom: endLsn, source });
+    } catch (error) {
+      made.abandon();
+      throw error;
+    }
+  } finally {
+    link.close();
+  }
+}
+
+/** Major version of a server that can be followed. Throws CannotFollow. */
+async function checkServer(link: ReplicationConnection): Promise<number> {
+  const version = link.serverVersion ?? (await link.show("server_version"));
+  const major = Number.parseInt(version, 10);
+  if (major !== 15) {
+    throw new CannotFollow(`the server is PostgreSQL ${version}; only version 15 can be followed`);
+  }
+  const segment = await link.show("wal_segment_size");
+  if (segment !== `${WAL_SEGMENT_BYTES / 1024 / 1024}MB`) {
+    throw new CannotFollow(
+      `the server's WAL segments have ${segment}; only PostgreSQL's default of 16MB can be followed`,
+    );
+  }
+  return major;
+}

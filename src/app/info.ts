@@ -1,0 +1,86 @@
+// Timelines and tenants as the management API shows them.
+
+import type { TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import { LSN_INVALID, Lsn } from "../core/lsn.ts";
+import type { TimelinePhase } from "../core/timeline.ts";
+import { formatTime } from "../core/time-text.ts";
+import type { SourceInfo, TenantInfo, TimelineInfo, TimelineState } from "../protocol/api.ts";
+import { formatConninfo, parseConninfo } from "../protocol/conninfo.ts";
+
+export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): TimelineInfo {
+  const { entry, facts } = timeline;
+  const { positions } = facts;
+  const above = entry.ancestor;
+  const ancestor = above && tenant.timelines.get(above.id)?.entry;
+  const shown = {
+    received: Lsn.format(positions.received),
+    visible: Lsn.format(positions.visible),
+    durable: Lsn.format(positions.durable),
+    uploaded: Lsn.format(positions.uploaded),
+  };
+  return {
+    tenant_id: tenant.id,
+    timeline_id: entry.id,
+    name: entry.name,
+    state: stateOf(facts.phase),
+    pg_version: entry.pgVersion,
+    system_id: entry.systemId,
+    created_at: formatTime(entry.createdAtMs * 1000),
+    ...(above !== undefined && {
+      ancestor_timeline_id: above.id,
+      ancestor_lsn: Lsn.format(above.lsn),
+    }),
+    ...(ancestor !== undefined && { ancestor_name: ancestor.name }),
+    positions: shown,
+    last_record_lsn: shown.visible,
+    ...(facts.prev !== LSN_INVALID && { prev_record_lsn: Lsn.format(facts.prev) }),
+    disk_consistent_lsn: shown.durable,
+    remote_consistent_lsn: shown.uploaded,
+    initdb_lsn: Lsn.format(entry.baseLsn),
+    min_readable_lsn: Lsn.format(entry.readableFrom),
+    current_physical_size: timeline.store?.sealedBytes ?? 0,
+    source: sourceInfo(timeline),
+    layers: timeline.store?.map.layers.length ?? 0,
+  };
+}
+
+export function stateOf(phase: TimelinePhase): TimelineState {
+  switch (phase.kind) {
+    case "loading":
+      return "Loading";
+    case "active":
+      return "Active";
+    case "stopping":
+      return "Stopping";
+    case "broken":
+      return { Broken: { reason: phase.reason, backtrace: "" } };
+  }
+}
+
+export function sourceInfo({ entry, facts }: TimelineHandle): SourceInfo {
+  const { source } = entry;
+  if (source === undefined) return { kind: "none", connection: "none" };
+  const { receiver, stalled } = facts;
+  const reason = stalled ?? receiver?.reason;
+  return {
+    kind: source.kind === "compute" ? "compute" : "follow",
+    connection: receiver?.connection ?? "connecting",
+    conninfo: receiver?.conninfo ?? formatConninfo(parseConninfo(source.conninfo)),
+    ...(receiver?.lagBytes !== undefined && { lag_bytes: receiver.lagBytes }),
+    ...(receiver !== undefined && { reconnects: receiver.reconnects }),
+    ...(reason !== undefined && { reason }),
+  };
+}
+
+export function tenantInfo(tenant: TenantHandle, isDefault: boolean): TenantInfo {
+  let size = 0;
+  for (const { store } of tenant.timelines.values()) size += store?.sealedBytes ?? 0;
+  const { broken } = tenant;
+  return {
+    id: tenant.id,
+    state: broken === undefined ? { slug: "Active" } : { slug: "Broken", data: { reason: broken } },
+    is_default: isDefault,
+    current_physical_size: size,
+    timelines: [...tenant.timelines.keys()],
+  };
+}

@@ -1,0 +1,402 @@
+// The management interface over the live tree: finds the tenant and timeline, asks the actor whose
+// business it is, and turns what comes back into the API's shapes. Long work becomes a job.
+
+import { randomBytes } from "node:crypto";
+import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import { type ActorRef, ask } from "../actors/runtime.ts";
+import type { TenantMsg, TenantShared } from "../actors/tenant.ts";
+import type { TenantsMsg } from "../actors/tenants.ts";
+import type { TimelineMsg } from "../actors/timeline-messages.ts";
+import type { AdminError } from "../core/admin-error.ts";
+import { MalformedInput } from "../core/assert.ts";
+import { type TenantId, type TimelineId, parseTenantId, parseTimelineId } from "../core/ids.ts";
+import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import { Lsn } from "../core/lsn.ts";
+import { type Result, err, ok } from "../core/result.ts";
+import type { JobBook } from "../http/jobs.ts";
+import type {
+  BranchPoint,
+  CreateTimeline,
+  Follow,
+  Management,
+  TenantRef,
+  TimelineRef,
+} from "../http/management.ts";
+import type { PostgresPrograms } from "../io/postgres.ts";
+import type { TimelineInfo } from "../protocol/api.ts";
+import type { Status } from "../protocol/api-status.ts";
+import type { Job } from "../protocol/api-work.ts";
+import { parseConninfo } from "../protocol/conninfo.ts";
+import { bootstrapTimeline } from "./bootstrap.ts";
+import { checkTenant } from "./check.ts";
+import type { Computes } from "./computes.ts";
+import { dumpKey } from "./dump.ts";
+import { takeBaseBackup } from "./follow.ts";
+import { NameInUse } from "./import.ts";
+import { tenantInfo, timelineInfo } from "./info.ts";
+import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
+
+export interface ManagementDeps {
+  readonly shared: TenantShared;
+  readonly directory: Directory;
+  readonly tenants: ActorRef<TenantsMsg>;
+  readonly programs: PostgresPrograms;
+  readonly jobs: JobBook;
+  readonly computes: Computes;
+  readonly status: () => Status;
+  readonly shutdown: () => void;
+}
+
+type Answer<T> = Promise<Result<T, AdminError>>;
+
+const randomId = (): string => randomBytes(16).toString("hex");
+const refuse = (error: AdminError): Result<never, AdminError> => err(error);
+const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+export function createManagement(deps: ManagementDeps): Management {
+  const { directory, jobs, computes } = deps;
+  const finder = new Finder(directory);
+  return {
+    status: () => Promise.resolve(ok(deps.status())),
+    listTenants: () => {
+      const all = [...directory.tenants.values()];
+      return Promise.resolve(ok(all.map((tenant) => tenantInfo(tenant, all.length === 1))));
+    },
+    getTenant: (ref) =>
+      finder.withTenant(ref, (tenant) => ok(tenantInfo(tenant, directory.tenants.size === 1))),
+    createTenant: async (id) => {
+      const tenant = await createTenant(deps, id ?? parseTenantId(randomId()));
+      return tenant.ok ? ok(tenantInfo(tenant.value, directory.tenants.size === 1)) : tenant;
+    },
+    listTimelines: (ref) =>
+      finder.withTenant(ref, (tenant) =>
+        ok([...tenant.timelines.values()].map((timeline) => timelineInfo(tenant, timeline))),
+      ),
+    getTimeline: (tenant, timeline) =>
+      finder.withTimeline(tenant, timeline, (t, handle) => ok(timelineInfo(t, handle))),
+    createTimeline: (ref, request) => createTimeline(deps, finder, ref, request),
+    follow: (ref, request) => follow(deps, finder, ref, request),
+    computeStart: (ref, request) =>
+      finder.withTimeline(ref, request.timeline, (tenant, timeline) =>
+        computes.start(tenant, timeline, request),
+      ),
+    computeStop: (ref, timeline) =>
+      finder.withTimeline(ref, timeline, (tenant, handle) => computes.stop(tenant, handle)),
+    listComputes: (ref) =>
+      finder.withTenant(ref, async (tenant) => ok(await computes.list(tenant))),
+    listJobs: () => Promise.resolve(ok(jobs.list())),
+    getJob: async (id, waitMs) => {
+      const job = await jobs.wait(id, waitMs);
+      return job === undefined ? refuse({ kind: "not-found", what: `job ${id}` }) : ok(job);
+    },
+    dumpPage: (ref, timelineRef, target, at) =>
+      finder.withTimeline(ref, timelineRef, async (_tenant, timeline) => {
+        const lsn = at ?? timeline.facts.positions.visible;
+        const outside = outOfReach(timeline, lsn);
+        if (outside !== undefined) return refuse(outside);
+        try {
+          return ok(await dumpKey(timeline, target, lsn));
+        } catch (error) {
+          return refuse({ kind: "bad-request", message: textOf(error) });
+        }
+      }),
+    lsnByTimestamp: (ref, timelineRef, unixUs) =>
+      finder.withTimeline(ref, timelineRef, (_tenant, timeline) => {
+        const found = lsnAtUnixTime(timeline, unixUs);
+        if (found === undefined) return refuse(notLoaded(timeline));
+        const lsn = found.kind === "nodata" ? timeline.entry.readableFrom : found.lsn;
+        return ok({ lsn: Lsn.format(lsn), kind: found.kind });
+      }),
+    timestampOfLsn: (ref, timelineRef, lsn) =>
+      finder.withTimeline(ref, timelineRef, (_tenant, timeline) =>
+        ok(unixTimeAtLsn(timeline, lsn)),
+      ),
+    lease: (ref, timelineRef, lsn) =>
+      finder.withTimeline(ref, timelineRef, (_tenant, timeline) => lease(timeline, lsn)),
+    check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
+    shutdown: () => {
+      deps.shutdown();
+      return Promise.resolve(ok(undefined));
+    },
+  };
+}
+
+function outOfReach({ facts, entry }: TimelineHandle, lsn: Lsn): AdminError | undefined {
+  const { visible } = facts.positions;
+  if (lsn > Lsn.normalize(visible)) {
+    const message = `${Lsn.format(lsn)} is above the last record of "${entry.name}", ${Lsn.format(visible)}`;
+    return { kind: "bad-request", message };
+  }
+  return undefined;
+}
+
+const notLoaded = ({ entry, facts }: TimelineHandle): AdminError => ({
+  kind: "unavailable",
+  message:
+    facts.phase.kind === "broken"
+      ? `timeline "${entry.name}" is broken: ${facts.phase.reason}`
+      : `timeline "${entry.name}" is loading; retry in a moment`,
+});
+
+/** From references to what they name. */
+class Finder {
+  private readonly directory: Directory;
+
+  constructor(directory: Directory) {
+    this.directory = directory;
+  }
+
+  tenant(ref: TenantRef): Result<TenantHandle, AdminError> {
+    const { tenants } = this.directory;
+    if (ref.kind === "id") {
+      const tenant = tenants.get(ref.id);
+      return tenant === undefined
+        ? refuse({ kind: "not-found", what: `tenant ${ref.id}` })
+        : usable(tenant);
+    }
+    const [first, second] = tenants.values();
+    if (second !== undefined) {
+      const message = "there are several tenants; name one by its id";
+      return refuse({ kind: "bad-request", message });
+    }
+    if (first !== undefined) return usable(first);
+    const remedy = "create a timeline, then there is one";
+    return refuse({ kind: "not-found", what: "the default tenant", remedy });
+  }
+
+  timeline(tenant: TenantHandle, ref: TimelineRef): Result<TimelineHandle, AdminError> {
+    const found =
+      ref.kind === "id"
+        ? tenant.timelines.get(ref.id)
+        : this.directory.findByName(tenant.id, ref.name);
+    if (found !== undefined) return ok(found);
+    const what = ref.kind === "id" ? `timeline ${ref.id}` : `timeline "${ref.name}"`;
+    return refuse({ kind: "not-found", what, remedy: "see: pageserver timeline list" });
+  }
+
+  async withTenant<T>(
+    ref: TenantRef,
+    use: (tenant: TenantHandle) => Result<T, AdminError> | Answer<T>,
+  ): Answer<T> {
+    const tenant = this.tenant(ref);
+    return tenant.ok ? use(tenant.value) : tenant;
+  }
+
+  async withTimeline<T>(
+    ref: TenantRef,
+    timelineRef: TimelineRef,
+    use: (tenant: TenantHandle, timeline: TimelineHandle) => Result<T, AdminError> | Answer<T>,
+  ): Answer<T> {
+    const tenant = this.tenant(ref);
+    if (!tenant.ok) return tenant;
+    const timeline = this.timeline(tenant.value, timelineRef);
+    return timeline.ok ? use(tenant.value, timeline.value) : timeline;
+  }
+}
+
+const usable = (tenant: TenantHandle): Result<TenantHandle, AdminError> =>
+  tenant.broken === undefined
+    ? ok(tenant)
+    : refuse({ kind: "unavailable", message: `tenant ${tenant.id} is broken: ${tenant.broken}` });
+
+async function createTenant(
+  { tenants }: ManagementDeps,
+  id: TenantId,
+): Promise<Result<TenantHandle, AdminError>> {
+  const made = await ask<TenantsMsg, TenantHandle | undefined>(
+    tenants,
+    (reply) => ({ kind: "create", id, reply }),
+    WAIT_LSN_MS_MAX,
+  );
+  if (made === "timed-out" || made === undefined) {
+    return refuse({ kind: "internal", message: `tenant ${id} could not be created; see the log` });
+  }
+  return ok(made);
+}
+
+/** The default tenant is made when it is first needed. */
+async function tenantFor(
+  deps: ManagementDeps,
+  finder: Finder,
+  ref: TenantRef,
+): Promise<Result<TenantHandle, AdminError>> {
+  if (ref.kind === "default" && deps.directory.tenants.size === 0) {
+    return createTenant(deps, parseTenantId(randomId()));
+  }
+  return finder.tenant(ref);
+}
+
+async function createTimeline(
+  deps: ManagementDeps,
+  finder: Finder,
+  ref: TenantRef,
+  request: CreateTimeline,
+): Promise<Result<TimelineInfo, AdminError>> {
+  const tenant = await tenantFor(deps, finder, ref);
+  if (!tenant.ok) return tenant;
+  const id = request.timelineId ?? parseTimelineId(randomId());
+  const name = request.name ?? `timeline-${id.slice(0, 8)}`;
+  const made =
+    request.kind === "branch"
+      ? await branch(finder, tenant.value, request, { id, name })
+      : await bootstrap(deps, tenant.value, request, { id, name });
+  return made.ok ? ok(timelineInfo(tenant.value, made.value)) : made;
+}
+
+async function branch(
+  finder: Finder,
+  tenant: TenantHandle,
+  request: Extract<CreateTimeline, { kind: "branch" }>,
+  { id, name }: { readonly id: TimelineId; readonly name: string },
+): Promise<Result<TimelineHandle, AdminError>> {
+  const ancestor = finder.timeline(tenant, request.ancestor);
+  if (!ancestor.ok) return ancestor;
+  const at = branchLsn(ancestor.value, request.at);
+  if (!at.ok) return at;
+  const known = tenant.timelines.get(id);
+  if (known !== undefined) {
+    const same = known.entry.ancestor?.id === ancestor.value.entry.id;
+    if (same) return ok(known);
+    return refuse({ kind: "conflict", message: `timeline ${id} exists and is another one` });
+  }
+  const body = { id, name, ancestor: ancestor.value.entry.id, lsn: at.value };
+  const made = await ask<TenantMsg, Result<TimelineHandle, AdminError>>(
+    tenant.ref,
+    (reply) => ({ kind: "branch", request: body, reply }),
+    WAIT_LSN_MS_MAX,
+  );
+  if (made !== "timed-out") return made;
+  return refuse({ kind: "unavailable", message: "the tenant did not answer in time; retry" });
+}
+
+function branchLsn(ancestor: TimelineHandle, at: BranchPoint): Result<Lsn, AdminError> {
+  const { durable } = ancestor.facts.positions;
+  switch (at.kind) {
+    case "latest":
+      return ok(durable);
+    case "lsn":
+      return ok(at.lsn);
+    case "time": {
+      const found = lsnAtUnixTime(ancestor, at.unixUs);
+      if (found === undefined) return refuse(notLoaded(ancestor));
+      if (found.kind === "present") return ok(found.lsn);
+      if (found.kind === "future") return ok(durable);
+      const message =
+        found.kind === "past"
+          ? `"${ancestor.entry.name}" has no commit that old`
+          : `"${ancestor.entry.name}" has taken in no commit yet; name an LSN`;
+      return refuse({ kind: "bad-ancestor", message });
+    }
+  }
+}
+
+async function bootstrap(
+  deps: ManagementDeps,
+  tenant: TenantHandle,
+  request: Extract<CreateTimeline, { kind: "bootstrap" }>,
+  timeline: { readonly id: TimelineId; readonly name: string },
+): Promise<Result<TimelineHandle, AdminError>> {
+  const known = tenant.timelines.get(timeline.id);
+  if (known !== undefined) return ok(known);
+  const { programs } = deps;
+  if (request.pgVersion !== undefined && request.pgVersion !== programs.major) {
+    const message = `PostgreSQL ${request.pgVersion} is not supported, only ${programs.major}`;
+    return refuse({ kind: "bad-request", message });
+  }
+  try {
+    const id = await bootstrapTimeline(deps.shared, programs, tenant, timeline);
+    return await adopt(tenant, id);
+  } catch (error) {
+    if (error instanceof NameInUse) return refuse({ kind: "conflict", message: error.message });
+    return refuse({ kind: "internal", message: textOf(error) });
+  }
+}
+
+async function adopt(
+  tenant: TenantHandle,
+  timeline: TimelineId,
+): Promise<Result<TimelineHandle, AdminError>> {
+  const adopted = await ask<TenantMsg, Result<TimelineHandle, AdminError>>(
+    tenant.ref,
+    (reply) => ({ kind: "adopt", timeline, reply }),
+    WAIT_LSN_MS_MAX,
+  );
+  if (adopted !== "timed-out") return adopted;
+  return refuse({ kind: "unavailable", message: "the tenant did not answer in time; retry" });
+}
+
+async function follow(
+  deps: ManagementDeps,
+  finder: Finder,
+  ref: TenantRef,
+  request: Follow,
+): Promise<Result<Job, AdminError>> {
+  const { jobs, directory, shared } = deps;
+  try {
+    parseConninfo(request.conninfo);
+  } catch (error) {
+    if (!(error instanceof MalformedInput)) throw error;
+    return refuse({ kind: "bad-request", message: error.message });
+  }
+  const tenant = await tenantFor(deps, finder, ref);
+  if (!tenant.ok) return tenant;
+  const busy = jobs.running("follow", request.name);
+  if (busy !== undefined) {
+    return refuse({
+      kind: "conflict",
+      message: `job ${busy.id} follows "${request.name}" already`,
+    });
+  }
+  if (directory.findByName(tenant.value.id, request.name) !== undefined) {
+    const message = `a timeline named "${request.name}" exists already`;
+    return refuse({ kind: "conflict", message });
+  }
+  const id = request.timelineId ?? parseTimelineId(randomId());
+  const plan = {
+    id,
+    name: request.name,
+    conninfo: request.conninfo,
+    slot: request.slot ?? `pageserver_${id.slice(0, 16)}`,
+    maxRateBytes: request.maxRateBytes,
+  };
+  const job = jobs.start("follow", request.name);
+  const work = async (): Promise<void> => {
+    await takeBaseBackup(shared, tenant.value, plan, job);
+    job.step("stream");
+    const adopted = await adopt(tenant.value, id);
+    if (!adopted.ok) throw new Error("the timeline could not be opened; see the log");
+    await untilReadable(directory, adopted.value);
+    const live = directory.find(tenant.value.id, id) ?? adopted.value;
+    job.done({ timeline: timelineInfo(tenant.value, live) });
+  };
+  work().catch((error: unknown) => job.failed(textOf(error)));
+  return ok(jobs.get(job.id)!);
+}
+
+/** Waits until the backup's WAL is in. The timeline goes on by itself if that takes longer. */
+async function untilReadable(directory: Directory, timeline: TimelineHandle): Promise<void> {
+  const { tenantId, entry } = timeline;
+  for (const end = performance.now() + WAIT_LSN_MS_MAX; performance.now() < end;) {
+    const facts = directory.find(tenantId, entry.id)?.facts;
+    if (facts !== undefined && facts.positions.durable >= entry.readableFrom) return;
+    if (facts?.phase.kind === "broken") throw new Error(facts.phase.reason);
+    if (facts?.receiver?.connection === "refused") throw new Error(facts.receiver.reason);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(
+    `the base backup is taken, but its WAL has not arrived in ${WAIT_LSN_MS_MAX / 1000} s; it is ` +
+      `waited for on: see pageserver timeline show ${entry.name}`,
+  );
+}
+
+async function lease(timeline: TimelineHandle, lsn: Lsn): Promise<Result<number, AdminError>> {
+  const until = await ask<TimelineMsg, number | undefined>(
+    timeline.ref,
+    (reply) => ({ kind: "lease", lsn, reply }),
+    WAIT_LSN_MS_MAX,
+  );
+  if (until === "timed-out") return refuse(notLoaded(timeline));
+  if (until !== undefined) return ok(until);
+  const message = `${Lsn.format(lsn)} is not kept any more, so it cannot be leased`;
+  return refuse({ kind: "precondition", message });
+}

@@ -1,0 +1,96 @@
+// What `pageserver status` shows: the live tree, positions of all timelines, work of WAL redo.
+
+import type { Directory } from "../actors/directory.ts";
+import type { RedoPoolMsg } from "../actors/redo-pool.ts";
+import type { ActorRef, TreeNode } from "../actors/runtime.ts";
+import { formatTime } from "../core/time-text.ts";
+import type { Status } from "../protocol/api-status.ts";
+import type { OpenBudget } from "../store/open-budget.ts";
+import { sourceInfo, timelineInfo } from "./info.ts";
+
+export const VERSION = "0.1.0";
+
+export interface RedoCounts {
+  queued: number;
+  pages: number;
+  failures: number;
+}
+
+/** The pool's address, counting what goes through it: a few additions a batch. */
+export function countedRedo(
+  pool: ActorRef<RedoPoolMsg>,
+  counts: RedoCounts,
+): ActorRef<RedoPoolMsg> {
+  return {
+    ...pool,
+    tell: (msg) => {
+      if (msg.kind !== "redo") return pool.tell(msg);
+      const { requests, reply } = msg;
+      counts.queued += requests.length;
+      pool.tell({
+        ...msg,
+        reply: {
+          answer: (results) => {
+            counts.queued -= requests.length;
+            counts.pages += results.length;
+            for (const result of results) if (!result.ok) counts.failures++;
+            reply.answer(results);
+          },
+        },
+      });
+    },
+  };
+}
+
+export interface StatusFacts {
+  readonly state: Status["state"];
+  readonly startedAt: string;
+  readonly uptimeMs: number;
+  readonly dataDir: string;
+  readonly pageService: string;
+  readonly http: string;
+  readonly budget: OpenBudget;
+  readonly redoProcesses: number;
+  readonly redoCounts: RedoCounts;
+  readonly directory: Directory;
+  readonly tree: readonly TreeNode[];
+}
+
+export function statusOf(facts: StatusFacts): Status {
+  const timelines = [...facts.directory.tenants.values()].flatMap((tenant) =>
+    [...tenant.timelines.values()].map((timeline) => {
+      const info = timelineInfo(tenant, timeline);
+      return {
+        tenant_id: info.tenant_id,
+        timeline_id: info.timeline_id,
+        name: info.name,
+        ...(info.ancestor_name !== undefined && { ancestor_name: info.ancestor_name }),
+        state: info.state,
+        positions: info.positions,
+        source: sourceInfo(timeline),
+      };
+    }),
+  );
+  return {
+    id: 1,
+    version: VERSION,
+    state: facts.state,
+    pid: process.pid,
+    started_at: facts.startedAt,
+    uptime_ms: facts.uptimeMs,
+    data_dir: facts.dataDir,
+    page_service: facts.pageService,
+    http: facts.http,
+    rss_bytes: process.memoryUsage.rss(),
+    open_layers_bytes: facts.budget.bytes,
+    redo: { processes: facts.redoProcesses, ...facts.redoCounts },
+    timelines,
+    tree: facts.tree.map((node) => ({
+      path: node.path,
+      state: node.state,
+      restarts: node.restarts,
+      ...(node.lastCrash !== undefined && { last_crash: node.lastCrash }),
+      since: formatTime(node.sinceMs * 1000),
+    })),
+  };
+}

@@ -2,7 +2,7 @@
 // than the limit, and when it stops every link is told so (57P01) by its own actor. The port is
 // opened before, by whoever starts the tree, so that a port in use is an error of the start.
 
-import { MalformedInput, unreachable } from "../core/assert.ts";
+import { unreachable } from "../core/assert.ts";
 import { CLOSE_GRACE_MS, CONNECTIONS_MAX, SLAB_POOL_BYTES_MAX } from "../core/limits.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { SlabPool } from "../core/slab-pool.ts";
@@ -105,8 +105,8 @@ function refuse(link: Link, text: string): void {
         const step = handshake.push(chunk);
         link.write(step.bytes, () => undefined);
         done = step.kind !== "more";
-      } catch (error) {
-        if (!(error instanceof MalformedInput)) throw error;
+      } catch {
+        // Not even a login. It is being refused anyway.
         done = true;
       }
       if (done) link.endSoon();

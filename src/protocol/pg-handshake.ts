@@ -13,6 +13,7 @@ import type { Result } from "../core/result.ts";
 import { ByteReader } from "./bytes.ts";
 import {
   SQLSTATE,
+  type SqlState,
   authenticationCleartextPassword,
   authenticationOk,
   errorResponse,
@@ -38,7 +39,8 @@ export type LoginDecision =
   | {
       readonly kind: "ask-password";
       readonly check: (password: string) => Result<Principal, string>;
-    };
+    }
+  | { readonly kind: "refuse"; readonly state: SqlState; readonly text: string };
 
 export type Authenticate = (parameters: StartupParameters) => LoginDecision;
 
@@ -128,6 +130,7 @@ export class Handshake {
       this.check = decision.check;
       return { kind: "more", bytes: [...negotiated, authenticationCleartextPassword()] };
     }
+    if (decision.kind === "refuse") return refused(decision.state, decision.text);
     const settings = [
       parameterStatus("integer_datetimes", "on"),
       parameterStatus("server_version", SERVER_VERSION),
@@ -147,11 +150,7 @@ export class Handshake {
     reader.end("password message");
     const checked = this.check!(password);
     if (checked.ok) return this.accept(checked.value, [], []);
-    return {
-      kind: "close",
-      bytes: [errorResponse(SQLSTATE.internalError, checked.error)],
-      reason: `login refused: ${checked.error}`,
-    };
+    return refused(SQLSTATE.internalError, checked.error);
   }
 
   private accept(
@@ -186,6 +185,12 @@ export class Handshake {
     return body;
   }
 }
+
+const refused = (state: SqlState, text: string): HandshakeStep => ({
+  kind: "close",
+  bytes: [errorResponse(state, text)],
+  reason: `login refused: ${text}`,
+});
 
 function readParameters(reader: ByteReader): StartupParameters {
   const parameters = new Map<string, string>();

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { REQUESTS_IN_FLIGHT_MAX, UNSENT_BYTES_MAX } from "../../src/core/limits.ts";
 import { LSN_MAX, Lsn } from "../../src/core/lsn.ts";
 import type { LookupError } from "../../src/actors/page-stream.ts";
+import { PAGE_BYTES } from "../../src/core/page.ts";
 import { memoryPage, memorySlru } from "../support/memory-timeline.ts";
 import { PageClient, RequestError, ServerError } from "../support/page-client.ts";
 import {
@@ -340,7 +341,13 @@ describe("bounds", () => {
     const total = 20_000;
     let failed: unknown;
     const asks = [...Array(total).keys()].map((block) => ({ rel, block, ...AT }));
-    const done = stream.readPages(asks, total, () => undefined).catch((e: unknown) => (failed = e));
+    const done = stream
+      .readPages(asks, total, (page, ask) => {
+        // A slab used again before the socket took it would show here.
+        expect(Buffer.from(page).readUInt32BE(24)).toBe(ask.block);
+        expect(page[PAGE_BYTES - 1]).toBe(ask.block & 0xff);
+      })
+      .catch((e: unknown) => (failed = e));
     let before = -1;
     while (before !== asked) {
       before = asked;

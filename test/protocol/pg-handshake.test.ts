@@ -106,6 +106,13 @@ describe("login", () => {
     expect(text).toContain("SERROR\0CXX000\0MJWT authentication error\0\0");
   });
 
+  test("a refusal waits for the startup packet, then says why", () => {
+    const full: Authenticate = () => ({ kind: "refuse", state: "53300", text: "full" });
+    const { text, step } = login(Buffer.concat([SSL, startup()]), 5, full);
+    expect(step).toMatchObject({ kind: "close", reason: "login refused: full" });
+    expect(text).toBe("NE\0\0\0\x19SERROR\0C53300\0Mfull\0\0");
+  });
+
   test.each([
     ["HTTP", Buffer.from("GET / HTTP/1.1\r\n"), "startup packet says"],
     ["a length below 8", u32(7, 0), "startup packet says 7 bytes"],

@@ -87,6 +87,19 @@ define_settings(void)
 							 &sandbox_wanted, true, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
+/*
+ * The System V segment only guards a data directory, which is ours alone. Marked for removal it
+ * goes when its last user does; a killed process would leave it behind for ever.
+ */
+static void
+let_segment_die_with_us(void)
+{
+	int			segment = shmget((key_t) UsedShmemSegID, 0, 0);
+
+	if (segment < 0 || shmctl(segment, IPC_RMID, NULL) != 0)
+		elog(FATAL, "could not mark the shared memory segment for removal: %m");
+}
+
 /* What PostgresSingleUserMain does after loading libraries, as far as redo needs it. */
 static void
 start_server_parts(void)
@@ -95,8 +108,7 @@ start_server_parts(void)
 	process_shmem_requests();
 	InitializeShmemGUCs();
 	CreateSharedMemoryAndSemaphores();
-	/* The System V segment only guards a data directory that is ours alone: let it die with us. */
-	(void) shmctl((int) UsedShmemSegID, IPC_RMID, NULL);
+	let_segment_die_with_us();
 	InitProcess();
 	BaseInit();
 	redo_smgr_install();

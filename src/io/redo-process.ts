@@ -4,8 +4,6 @@
 // that is removed as soon as it runs.
 
 import { type ChildProcessByStdio, spawn } from "node:child_process";
-import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import type { Readable, Writable } from "node:stream";
 
@@ -14,7 +12,7 @@ import { REDO_STDERR_BYTES_MAX } from "../core/limits.ts";
 import { PAGE_BYTES } from "../core/page.ts";
 import type { RedoRequest } from "../core/redo-request.ts";
 import { RedoAnswers, type RedoHello, encodeRedoRequests } from "../protocol/redo.ts";
-import type { RedoTemplate } from "./redo-template.ts";
+import { type RedoTemplate, makeRedoDataDir, removeRedoDataDir } from "./redo-template.ts";
 
 export interface RedoProcessOptions {
   readonly template: RedoTemplate;
@@ -93,9 +91,10 @@ class Process implements RedoProcess {
     this.options = options;
     this.handlers = handlers;
     const { account, binDir } = options.template.programs;
-    this.dir = makeDataDir(options.template);
-    const library = libraryFor(options.library, this.dir, account.uid);
-    const preload = [...(options.preload ?? []), library].join(",");
+    const { dir, library } = makeRedoDataDir(options.template, options.library);
+    this.dir = dir;
+    // Quoted: a path may hold spaces and commas.
+    const preload = [...(options.preload ?? []), `"${library}"`].join(",");
     const settings = [`shared_preload_libraries=${preload}`, ...SETTINGS];
     const args = ["--single", "-D", this.dir, ...settings.flatMap((s) => ["-c", s]), "postgres"];
     this.child = spawn(path.join(binDir, "postgres"), args, {
@@ -124,7 +123,7 @@ class Process implements RedoProcess {
   close(): void {
     this.closed = true;
     this.kill();
-    this.cleanUp();
+    if (this.timer !== undefined) clearTimeout(this.timer);
   }
 
   private listen(): void {
@@ -136,7 +135,8 @@ class Process implements RedoProcess {
       for (const line of this.stderr.push(chunk)) if (!this.closed) this.handlers.onLine(line);
     });
     this.child.on("close", (code, signal) => {
-      this.cleanUp();
+      if (this.timer !== undefined) clearTimeout(this.timer);
+      removeRedoDataDir(this.dir);
       if (this.closed) return;
       this.closed = true;
       const ended = `redo process ended ${signal === null ? `with status ${code}` : `by ${signal}`}`;
@@ -162,7 +162,7 @@ class Process implements RedoProcess {
   }
 
   private onHello(hello: RedoHello): void {
-    removeDir(this.dir);
+    removeRedoDataDir(this.dir);
     if (hello.walMagic !== this.options.walMagic) {
       const hex = (n: number): string => `0x${n.toString(16).toUpperCase()}`;
       throw new MalformedInput(
@@ -200,58 +200,6 @@ class Process implements RedoProcess {
     } catch {
       this.child.kill("SIGKILL"); // between fork and its own process group
     }
-  }
-
-  private cleanUp(): void {
-    if (this.timer !== undefined) clearTimeout(this.timer);
-    this.timer = undefined;
-    removeDir(this.dir);
-  }
-}
-
-/** What `postgres --single` insists on before it loads libraries, and nothing more. */
-function makeDataDir(template: RedoTemplate): string {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-redo-"));
-  const { uid, gid } = template.programs.account;
-  const own = (name: string): void => {
-    if (uid !== undefined) fs.chownSync(path.join(dir, name), uid, gid);
-  };
-  for (const name of ["global", "pg_notify", "pg_dynshmem"]) {
-    fs.mkdirSync(path.join(dir, name), 0o700);
-    own(name);
-  }
-  const files: Readonly<Record<string, Uint8Array>> = {
-    PG_VERSION: template.versionFile,
-    "global/pg_control": template.controlFile,
-    "postgresql.conf": new Uint8Array(),
-    "postgresql.auto.conf": new Uint8Array(),
-  };
-  for (const [name, content] of Object.entries(files)) {
-    fs.writeFileSync(path.join(dir, name), content, { mode: 0o600 });
-    own(name);
-  }
-  own(".");
-  return dir;
-}
-
-function removeDir(dir: string): void {
-  fs.rmSync(dir, { recursive: true, force: true });
-}
-
-/** The library where user `uid` can read it: where it is, or else a copy in the data directory. */
-function libraryFor(library: string, dir: string, uid: number | undefined): string {
-  if (uid === undefined || readableByAll(library)) return library;
-  const copy = path.join(dir, "walredo.so");
-  fs.copyFileSync(library, copy);
-  fs.chmodSync(copy, 0o755);
-  return copy;
-}
-
-function readableByAll(file: string): boolean {
-  if ((fs.statSync(file).mode & 0o004) === 0) return false;
-  for (let dir = path.dirname(file); ; dir = path.dirname(dir)) {
-    if ((fs.statSync(dir).mode & 0o001) === 0) return false;
-    if (dir === path.dirname(dir)) return true;
   }
 }
 

@@ -8,7 +8,11 @@ import { fileURLToPath } from "node:url";
 
 import type { OpenRedoProcess } from "../../src/actors/redo-worker.ts";
 import { findPostgres } from "../../src/io/postgres.ts";
-import { type RedoProcess, startRedoProcess } from "../../src/io/redo-process.ts";
+import {
+  type RedoProcess,
+  type RedoProcessOptions,
+  startRedoProcess,
+} from "../../src/io/redo-process.ts";
 import { prepareRedoTemplate } from "../../src/io/redo-template.ts";
 import { PG_BIN } from "./postgres.ts";
 
@@ -32,22 +36,27 @@ export interface RedoOpener {
   readonly opened: RedoProcess[];
 }
 
-/** How to open redo processes. `library` replaces walredo.so, to make starting fail. */
-export async function redoOpener(
-  options: { readonly deadlineMs?: number; readonly library?: () => string } = {},
-): Promise<RedoOpener> {
+/** What a redo process of this checkout is started with. */
+export async function redoProcessOptions(): Promise<RedoProcessOptions> {
   const library = path.join(buildPgext(), "walredo.so");
   const programs = await findPostgres({ major: 15, binDir: PG_BIN });
   const cacheDir = path.join(os.tmpdir(), "pageserver-test-cache");
   const template = await prepareRedoTemplate(programs, cacheDir);
+  return { template, library, deadlineMs: 20_000, walMagic: WAL_MAGIC_15 };
+}
+
+/** How to open redo processes. `library` replaces walredo.so, to make starting fail. */
+export async function redoOpener(
+  options: { readonly deadlineMs?: number; readonly library?: () => string } = {},
+): Promise<RedoOpener> {
+  const usual = await redoProcessOptions();
   const opened: RedoProcess[] = [];
   const open: OpenRedoProcess = (handlers) => {
     const process = startRedoProcess(
       {
-        template,
-        library: options.library?.() ?? library,
-        deadlineMs: options.deadlineMs ?? 20_000,
-        walMagic: WAL_MAGIC_15,
+        ...usual,
+        library: options.library?.() ?? usual.library,
+        deadlineMs: options.deadlineMs ?? usual.deadlineMs,
       },
       handlers,
     );

@@ -332,6 +332,10 @@ describe("checkpoint", () => {
     );
     const next = { nextXid: 760, nextOid: 20_000, nextMulti: 9, oldestActiveXid: 760 };
     expect(h.checkpoint()).toMatchObject(next);
+    // Only the oldest multixact may be ahead of the record, after a truncation.
+    h.add({ rmid: RM.MULTIXACT, info: 0x30, main: main(5, 1, 8, 0, 0) });
+    h.add(checkpointRecord(XLOG.CHECKPOINT_SHUTDOWN, { nextXid: 760, oldestMulti: 2 }));
+    expect(h.checkpoint()).toMatchObject({ oldestMulti: 8, oldestMultiDb: 5 });
   });
 
   test("an online checkpoint raises, never lowers, and leaves nextOid alone", () => {

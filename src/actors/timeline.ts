@@ -296,7 +296,7 @@ class Turn {
   private read(msg: ReadMsg): void {
     const { state, deps } = this;
     const { readFrom } = state;
-    if (readFrom === undefined) return refuse(msg, this.brokenError());
+    if (readFrom === undefined) return this.early(msg);
     const plans: (Lsn | ReadError)[] = [];
     let until = LSN_INVALID;
     for (const request of msg.batch.requests) {
@@ -315,10 +315,16 @@ class Turn {
     refuse(who, { kind: "too-many-waiters", limit: LSN_WAITERS_MAX });
   }
 
+  /** Asked while the timeline is loading: parked until it is loaded, which any LSN wakes. */
+  private early(msg: ReadMsg | BackupMsg): void {
+    if (this.state.phase.kind !== "loading") return refuse(msg, this.brokenError());
+    this.park(msg, Lsn.of(1), this.deps.clock.nowMs());
+  }
+
   private backup(msg: BackupMsg): void {
     const { state, deps } = this;
     const { readFrom } = state;
-    if (readFrom === undefined) return refuse(msg, this.brokenError());
+    if (readFrom === undefined) return this.early(msg);
     const lsn = msg.lsn ?? state.readable.last;
     const plan = planRead({ lsn, notModifiedSince: lsn }, state.readable);
     if (plan.kind === "wait") return this.park(msg, plan.until, deps.clock.nowMs());

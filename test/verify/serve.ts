@@ -1,0 +1,6 @@
+// The page server's process for verifications: serve.ts DATADIR PAGE_PORT HTTP_PORT
+
+import { serve } from "../../src/main.ts";
+
+const [dataDir, listenPort, httpPort] = process.argv.slice(2);
+await serve({ dataDir, listenPort, httpPort });

@@ -1,0 +1,101 @@
+// A page server as a process of its own, from the sources as they are, for verifications: started on
+// a free port, killed and started again at will, its output kept for when something goes wrong.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { Client } from "../../src/http/client.ts";
+import type { Job } from "../../src/protocol/api-work.ts";
+import type { TimelineInfo } from "../../src/protocol/api.ts";
+import { freePort } from "../../src/io/compute.ts";
+
+const READY_MS_MAX = 60_000;
+const JOB_MS_MAX = 600_000;
+const ROOT = path.resolve(import.meta.dirname, "../..");
+
+export class ServerUnderTest {
+  readonly dataDir: string;
+  readonly log: string;
+  port = 0;
+  client = new Client("http://127.0.0.1:1");
+  private child: ChildProcess | undefined;
+
+  constructor(dataDir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-verify-"))) {
+    this.dataDir = dataDir;
+    fs.chmodSync(dataDir, 0o755);
+    this.log = path.join(dataDir, "server.log");
+  }
+
+  async start(): Promise<void> {
+    this.port = await freePort();
+    const http = await freePort();
+    const out = fs.openSync(this.log, "a");
+    const program = path.join(ROOT, "test/verify/serve.ts");
+    this.child = spawn(
+      process.execPath,
+      ["--import", "tsx", program, this.dataDir, String(this.port), String(http)],
+      { stdio: ["ignore", out, out], cwd: ROOT, detached: true },
+    );
+    fs.closeSync(out);
+    this.client = new Client(`http://127.0.0.1:${http}`);
+    for (const end = Date.now() + READY_MS_MAX; Date.now() < end;) {
+      const state = await this.client.status().then(
+        (status) => status.state,
+        () => "down",
+      );
+      if (state === "running") return;
+      if (this.child.exitCode !== null) break;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error(`the page server does not start:\n${this.tail()}`);
+  }
+
+  /** SIGKILL, and no word before. */
+  async kill(): Promise<void> {
+    await this.end("SIGKILL");
+  }
+
+  async stop(): Promise<void> {
+    await this.end("SIGTERM");
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    const { child } = this;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill(signal);
+    await gone;
+  }
+
+  async cleanup(): Promise<void> {
+    await this.kill();
+    fs.rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  /** The last lines of its output. */
+  tail(): string {
+    return fs.readFileSync(this.log, "utf8").split("\n").slice(-15).join("\n");
+  }
+
+  /** Waits for a job's end; throws what it failed with. */
+  async done(started: Job): Promise<Job> {
+    let job = started;
+    for (const end = Date.now() + JOB_MS_MAX; job.state === "running" && Date.now() < end;) {
+      job = await this.client.job(started.id, 10_000);
+    }
+    if (job.state !== "done") throw new Error(`${job.kind} of ${job.target}: ${job.error}`);
+    return job;
+  }
+
+  /** Waits until a timeline's durable position reaches `lsn`; polls. */
+  async reached(timeline: string, reached: (info: TimelineInfo) => boolean): Promise<TimelineInfo> {
+    let info: TimelineInfo | undefined;
+    for (const end = Date.now() + READY_MS_MAX; Date.now() < end;) {
+      info = await this.client.timeline(timeline);
+      if (reached(info)) return info;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error(`${timeline} does not get there: ${JSON.stringify(info)}\n${this.tail()}`);
+  }
+}

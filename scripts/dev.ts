@@ -3,8 +3,9 @@
 // Ctrl-C stops all in order: computes, then the page server. `-- --once` takes a tour instead.
 
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { formatMs } from "../src/cli/format.ts";
+import { formatMs, stateText } from "../src/cli/format.ts";
 import { stepLine } from "../src/cli/progress.ts";
 import { ApiError, type Client } from "../src/http/client.ts";
 import type { ComputeInfo, Job } from "../src/protocol/api-work.ts";
@@ -16,6 +17,10 @@ const MAIN = "main";
 const COMPUTE_PORT = 55_432;
 /** One long poll for a job, ms; the server allows 30 s. */
 const JOB_POLL_MS = 20_000;
+
+/** Loading re-reads the WAL since the last sealed layer: at most some hundred MB; ms. */
+const LOAD_MS_MAX = 120_000;
+const LOAD_POLL_MS = 50;
 
 const HELP = `npm start [-- options]
   --once        take a short tour (write, branch at an earlier moment, compare), then stop
@@ -76,10 +81,24 @@ async function mainCompute(client: Client, port: number): Promise<ComputeInfo> {
     const created = await client.createTimeline({ name: MAIN });
     say(`  ok  created in ${formatMs(created.server_ms)}`);
   }
+  await untilActive(client, MAIN);
   const running = (await client.computes()).find(
     (compute) => compute.timeline === MAIN && compute.state === "running",
   );
   return running ?? (await startCompute(client, MAIN, port));
+}
+
+/** A timeline is loaded from the store before it can be used; one with much WAL to re-read takes a while. */
+async function untilActive(client: Client, timeline: string): Promise<void> {
+  const deadline = performance.now() + LOAD_MS_MAX;
+  for (;;) {
+    const { state } = await client.timeline(timeline);
+    if (state === "Active") return;
+    if (typeof state !== "string" || performance.now() > deadline) {
+      throw new Error(`timeline "${timeline}" is not usable: ${stateText(state)}`);
+    }
+    await sleep(LOAD_POLL_MS);
+  }
 }
 
 async function exists(client: Client, timeline: string): Promise<boolean> {

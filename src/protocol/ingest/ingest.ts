@@ -45,12 +45,15 @@ export class WalIngest {
   prevLsn: Lsn;
   private readonly context: IngestContext;
   private readonly window: BoundaryWindow;
+  /** Where the last layer was frozen: at this LSN nothing is pending. */
+  private frozenLsn: Lsn;
 
   constructor(options: WalIngestOptions) {
     const { version, sink, meta, last, prev } = options;
     assert(version === 15, `WAL of PostgreSQL ${version} is not followed, only 15's`);
     this.lastLsn = last;
     this.prevLsn = prev;
+    this.frozenLsn = last;
     this.context = new IngestContext(
       sink,
       meta,
@@ -133,12 +136,11 @@ export class WalIngest {
     this.window.dirty = false;
   }
 
-  /**
-   * Puts what is pending into the sink at `lastLsn`. To be called when the open layer is about to be
-   * frozen, and only if it holds a change or a record was taken in since it was opened.
-   */
+  /** Puts what is pending into the sink at `lastLsn`: the open layer is about to be frozen. */
   beforeFreeze(): void {
     const { context } = this;
+    if (this.lastLsn === this.frozenLsn) return;
+    this.frozenLsn = this.lastLsn;
     this.putWindow(this.lastLsn);
     context.putCommitSecond(this.lastLsn);
     // A restarted ingest finds its second in the store when its next commit comes: so does this one.

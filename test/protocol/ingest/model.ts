@@ -14,7 +14,6 @@ import {
   buildCheckPoint,
   readCheckPoint,
 } from "../../../src/protocol/control-file.ts";
-import { UnsupportedWal } from "../../../src/protocol/ingest/context.ts";
 import { WalIngest } from "../../../src/protocol/ingest/ingest.ts";
 import { restorePage } from "../../../src/protocol/restore-page.ts";
 import { WalDecoder } from "../../../src/protocol/wal/decoder.ts";
@@ -120,7 +119,7 @@ export class ModelStore implements ChangeSink, MetadataView {
   }
 
   value(group: number, block: number): Uint8Array | undefined {
-    const newest = this.list_(this.groups.group(group), block).at(-1);
+    const newest = this.versionsOf(this.groups.group(group), block).at(-1);
     if (newest?.type !== VERSION.VALUE) return undefined;
     return newest.bytes.slice(newest.start, newest.start + newest.length);
   }
@@ -140,14 +139,14 @@ export class ModelStore implements ChangeSink, MetadataView {
   }
 
   /** Versions of a key, oldest first. */
-  list_(group: Group, block: number): readonly Version[] {
+  versionsOf(group: Group, block: number): readonly Version[] {
     return this.versions.get(keyOf(group, block)) ?? [];
   }
 
   /** "IMAGE", "RECORD init" … of a key, oldest first. */
   types(group: Group, block = 0): readonly string[] {
     const names = Object.entries(VERSION);
-    return this.list_(group, block).map((v) => {
+    return this.versionsOf(group, block).map((v) => {
       const name = names.find(([, type]) => type === v.type)![0];
       const zero = v.type === VERSION.IMAGE && v.length === 0;
       if (zero) return "ZERO";
@@ -159,7 +158,7 @@ export class ModelStore implements ChangeSink, MetadataView {
   read(group: Group, block: number, at: Lsn = LSN_MAX, page = new Uint8Array(8192)): ChainOutcome {
     const chain = new Chain(restorePage);
     chain.begin(at, page);
-    const versions = this.list_(group, block).filter((v) => v.lsn <= at);
+    const versions = this.versionsOf(group, block).filter((v) => v.lsn <= at);
     for (let i = versions.length - 1; i >= 0 && chain.offer(versions[i]!); i--);
     return chain.outcome();
   }
@@ -319,5 +318,3 @@ export function main(...fields: readonly (number | Uint8Array)[]): Uint8Array {
     }),
   );
 }
-
-export { UnsupportedWal };

@@ -2,10 +2,11 @@ import { describe, expect, test } from "vitest";
 
 import { Lsn } from "../../../src/core/lsn.ts";
 import { VERSION_FLAG } from "../../../src/core/version.ts";
+import { UnsupportedWal } from "../../../src/protocol/ingest/context.ts";
 import { pageLsn } from "../../../src/protocol/page-header.ts";
 import { HEAP, HEAP2, RM, XLOG } from "../../../src/protocol/wal/rmgr.ts";
 import type { BlockSpec, RecordSpec } from "../../../src/protocol/wal/writer.ts";
-import { Harness, UnsupportedWal, at, main } from "./model.ts";
+import { Harness, at, main } from "./model.ts";
 
 const ref = (rel: number, block: number, more: Partial<BlockSpec> = {}): BlockSpec => ({
   spc: 1663,
@@ -263,7 +264,7 @@ describe("visibility map", () => {
       compression: VERSION_FLAG.PGLZ,
     };
     h.add(fpi(ref(9, 0, { image })));
-    const [version] = h.store.list_(at.page(9), 0);
+    const [version] = h.store.versionsOf(at.page(9), 0);
     const flags = VERSION_FLAG.PGLZ | VERSION_FLAG.STAMP_LSN;
     expect(version).toMatchObject({ flags, holeOffset: 40, holeLength: 8000, length: 5 });
   });

@@ -213,8 +213,8 @@ function readPage(group: Group, block: number): Uint8Array {
   const copy = store.read({ ...at.dbCopy(group.b), a: group.a }, 0);
   if (copy.kind !== "value") return store.page(group, block);
   const { srcDb, lsn } = decodeDbCopy(copy.value);
-  const own = store.list_(group, block).filter((v) => v.lsn > lsn);
-  const source = store.list_({ ...group, b: srcDb }, block).filter((v) => v.lsn <= lsn);
+  const own = store.versionsOf(group, block).filter((v) => v.lsn > lsn);
+  const source = store.versionsOf({ ...group, b: srcDb }, block).filter((v) => v.lsn <= lsn);
   const joined = new ModelStore();
   joined.versions.set(`${group.kind}/${group.a}/${group.b}/${group.c}/${group.d}/${block}`, [
     ...source,

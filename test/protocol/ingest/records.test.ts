@@ -9,11 +9,12 @@ import {
   buildControlFile,
   readControlFile,
 } from "../../../src/protocol/control-file.ts";
+import { UnsupportedWal } from "../../../src/protocol/ingest/context.ts";
 import { decodeOrigin } from "../../../src/protocol/ingest/origins.ts";
 import { fsmBlock } from "../../../src/protocol/ingest/relations.ts";
 import { RM, XLOG } from "../../../src/protocol/wal/rmgr.ts";
 import type { BlockSpec, RecordSpec } from "../../../src/protocol/wal/writer.ts";
-import { FIRST_CHECKPOINT, Harness, UnsupportedWal, at, main } from "./model.ts";
+import { FIRST_CHECKPOINT, Harness, at, main } from "./model.ts";
 
 const ref = (rel: number, block: number, fork = 0): BlockSpec => ({
   spc: 1663,

@@ -61,13 +61,11 @@ const record: fc.Arbitrary<RecordSpec> = fc.oneof(
     xid: r.xid,
     main: main(r.time % 2 ** 32, Math.floor(r.time / 2 ** 32), 6, 1, r.xid + 1, 1, spc, 5, r.rel),
   })),
-  fc
-    .record({ rel, block, flags: fc.integer({ min: 0, max: 7 }) })
-    .map((r): RecordSpec => ({
-      rmid: RM.SMGR,
-      info: 0x20,
-      main: main(r.block, spc, 5, r.rel, r.flags),
-    })),
+  fc.record({ rel, block, flags: fc.integer({ min: 0, max: 7 }) }).map((r): RecordSpec => ({
+    rmid: RM.SMGR,
+    info: 0x20,
+    main: main(r.block, spc, 5, r.rel, r.flags),
+  })),
   fc.constantFrom<RecordSpec>(
     { rmid: RM.DBASE, info: 0x00, main: main(6, spc, 5, spc) },
     { rmid: RM.DBASE, info: 0x20, main: main(6, 1, spc) },
@@ -177,6 +175,19 @@ test("a branch knows the record before its first one", () => {
     prev: PREV,
   });
   expect(boundaryAtOrBelow(first, tip, readWindow)).toEqual({ start: first, prev: h.wal.start });
+});
+
+test("freezing where nothing was taken in puts nothing", () => {
+  const h = new Harness();
+  const before = h.store.dump();
+  h.ingest.beforeFreeze();
+  expect(h.store.dump()).toEqual(before);
+  h.add({ rmid: RM.XLOG, info: XLOG.NOOP, main: new Uint8Array(50) });
+  h.ingest.beforeFreeze();
+  const after = h.store.dump();
+  expect(after).not.toEqual(before);
+  h.ingest.beforeFreeze();
+  expect(h.store.dump()).toEqual(after);
 });
 
 test("commit times of an ingested history answer by time", () => {

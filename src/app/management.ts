@@ -12,7 +12,7 @@ import { MalformedInput } from "../core/assert.ts";
 import { type TenantId, type TimelineId, parseTenantId, parseTimelineId } from "../core/ids.ts";
 import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
-import { type Result, err, ok } from "../core/result.ts";
+import { type Result, ok } from "../core/result.ts";
 import type { JobBook } from "../http/jobs.ts";
 import type {
   BranchPoint,
@@ -20,7 +20,6 @@ import type {
   Follow,
   Management,
   TenantRef,
-  TimelineRef,
 } from "../http/management.ts";
 import type { PostgresPrograms } from "../io/postgres.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
@@ -29,8 +28,10 @@ import type { Job } from "../protocol/api-work.ts";
 import { parseConninfo } from "../protocol/conninfo.ts";
 import { bootstrapTimeline } from "./bootstrap.ts";
 import { checkTenant } from "./check.ts";
+import { checkpoint } from "./checkpoint.ts";
 import type { Computes } from "./computes.ts";
 import { dumpKey } from "./dump.ts";
+import { Finder, refuse } from "./finder.ts";
 import { takeBaseBackup } from "./follow.ts";
 import { NameInUse } from "./import.ts";
 import { tenantInfo, timelineInfo } from "./info.ts";
@@ -47,10 +48,7 @@ export interface ManagementDeps {
   readonly shutdown: () => void;
 }
 
-type Answer<T> = Promise<Result<T, AdminError>>;
-
 const randomId = (): string => randomBytes(16).toString("hex");
-const refuse = (error: AdminError): Result<never, AdminError> => err(error);
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 export function createManagement(deps: ManagementDeps): Management {
@@ -113,6 +111,7 @@ export function createManagement(deps: ManagementDeps): Management {
       ),
     lease: (ref, timelineRef, lsn) =>
       finder.withTimeline(ref, timelineRef, (_tenant, timeline) => lease(timeline, lsn)),
+    checkpoint: (ref, timelineRef) => finder.withTimeline(ref, timelineRef, checkpoint),
     check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
     shutdown: () => {
       deps.shutdown();
@@ -137,67 +136,6 @@ const notLoaded = ({ entry, facts }: TimelineHandle): AdminError => ({
       ? `timeline "${entry.name}" is broken: ${facts.phase.reason}`
       : `timeline "${entry.name}" is loading; retry in a moment`,
 });
-
-/** From references to what they name. */
-class Finder {
-  private readonly directory: Directory;
-
-  constructor(directory: Directory) {
-    this.directory = directory;
-  }
-
-  tenant(ref: TenantRef): Result<TenantHandle, AdminError> {
-    const { tenants } = this.directory;
-    if (ref.kind === "id") {
-      const tenant = tenants.get(ref.id);
-      return tenant === undefined
-        ? refuse({ kind: "not-found", what: `tenant ${ref.id}` })
-        : usable(tenant);
-    }
-    const [first, second] = tenants.values();
-    if (second !== undefined) {
-      const message = "there are several tenants; name one by its id";
-      return refuse({ kind: "bad-request", message });
-    }
-    if (first !== undefined) return usable(first);
-    const remedy = "create a timeline, then there is one";
-    return refuse({ kind: "not-found", what: "the default tenant", remedy });
-  }
-
-  timeline(tenant: TenantHandle, ref: TimelineRef): Result<TimelineHandle, AdminError> {
-    const found =
-      ref.kind === "id"
-        ? tenant.timelines.get(ref.id)
-        : this.directory.findByName(tenant.id, ref.name);
-    if (found !== undefined) return ok(found);
-    const what = ref.kind === "id" ? `timeline ${ref.id}` : `timeline "${ref.name}"`;
-    return refuse({ kind: "not-found", what, remedy: "see: pageserver timeline list" });
-  }
-
-  async withTenant<T>(
-    ref: TenantRef,
-    use: (tenant: TenantHandle) => Result<T, AdminError> | Answer<T>,
-  ): Answer<T> {
-    const tenant = this.tenant(ref);
-    return tenant.ok ? use(tenant.value) : tenant;
-  }
-
-  async withTimeline<T>(
-    ref: TenantRef,
-    timelineRef: TimelineRef,
-    use: (tenant: TenantHandle, timeline: TimelineHandle) => Result<T, AdminError> | Answer<T>,
-  ): Answer<T> {
-    const tenant = this.tenant(ref);
-    if (!tenant.ok) return tenant;
-    const timeline = this.timeline(tenant.value, timelineRef);
-    return timeline.ok ? use(tenant.value, timeline.value) : timeline;
-  }
-}
-
-const usable = (tenant: TenantHandle): Result<TenantHandle, AdminError> =>
-  tenant.broken === undefined
-    ? ok(tenant)
-    : refuse({ kind: "unavailable", message: `tenant ${tenant.id} is broken: ${tenant.broken}` });
 
 async function createTenant(
   { tenants }: ManagementDeps,

@@ -157,3 +157,5 @@ export const ANCESTOR_POLL_MS = 20;
 export const STALL_RETRY_MS = 1_000;
 /** How long a started compute's WAL may take to begin to stream, or a stopped one's to arrive, ms. */
 export const COMPUTE_STREAM_MS_MAX = 60_000;
+/** Sealing on request must end within this time, ms: two full layers on a slow disk. */
+export const CHECKPOINT_MS_MAX = 5 * 60_000;

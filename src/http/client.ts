@@ -90,6 +90,9 @@ export class Client {
     this.call("GET", `${this.timelinePath(timeline)}/get_timestamp_of_lsn`, undefined, { lsn });
   lease = (timeline: string, lsn: string): Promise<LeaseAnswer> =>
     this.call("POST", `${this.timelinePath(timeline)}/lsn_lease`, { lsn });
+  /** Seals what the timeline holds in memory. */
+  checkpoint = (timeline: string): Promise<TimelineInfo> =>
+    this.call("PUT", `${this.timelinePath(timeline)}/checkpoint`);
   check = (): Promise<CheckReport> => this.call("POST", `${this.tenantPath}/check`);
 
   private timelinePath(nameOrId: string): string {

@@ -118,6 +118,8 @@ export interface Management {
   /** Keeps history readable at `lsn`; the end of the lease in Unix ms. */
   lease(tenant: TenantRef, timeline: TimelineRef, lsn: Lsn): Answer<number>;
 
+  /** Seals what the timeline holds in memory; answers when that is done. */
+  checkpoint(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
   /** Walks the whole store and reports every broken invariant. */
   check(tenant: TenantRef): Answer<CheckReport>;
   /** Begins an orderly stop and answers at once. */

@@ -1,4 +1,5 @@
-// /v1/tenant/:tenant/timeline: list, show, create (bootstrap or branch), time and LSN, leases, one page.
+// /v1/tenant/:tenant/timeline: list, show, create (bootstrap or branch), sealing, time and LSN, leases,
+// one page.
 
 import Type from "typebox";
 import { MalformedInput } from "../core/assert.ts";
@@ -46,6 +47,12 @@ export function timelineRoutes(app: App, management: Management): void {
       return answer(reply, ok(body), 201);
     },
   );
+
+  // As Neon's page server has it.
+  app.put(`${TIMELINE}/checkpoint`, { schema: { params: Params } }, async (request, reply) => {
+    const { tenant, timeline } = parse(request.params);
+    return answer(reply, await management.checkpoint(tenant, timeline));
+  });
 
   timeRoutes(app, management);
   pageRoute(app, management);

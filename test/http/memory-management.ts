@@ -33,6 +33,7 @@ export interface MemoryManagement extends Management {
     create?: CreateTimeline;
     synchronous?: boolean;
     shutdowns: number;
+    checkpoints: number;
   };
   problems: string[];
 }
@@ -60,7 +61,7 @@ export function memoryManagement(): MemoryManagement {
     timelines,
     computes,
     reporters,
-    asked: { shutdowns: 0 },
+    asked: { shutdowns: 0, checkpoints: 0 },
     problems: [],
     status: async () => ok(statusOf(timelines)),
     listTenants: async () => ok([tenantOf(timelines)]),
@@ -124,6 +125,11 @@ export function memoryManagement(): MemoryManagement {
     },
     lsnByTimestamp: async () => ok({ lsn: LAST, kind: "present" }),
     timestampOfLsn: async (_tenant, _ref, lsn) => ok(lsn < 100 ? undefined : 1_769_854_830_123_456),
+    checkpoint: async (tenant, ref) => {
+      const found = find(tenant, ref);
+      if (found.ok) memory.asked.checkpoints++;
+      return found;
+    },
     lease: async () => ok(Date.parse(STARTED)),
     check: async () => ok({ layers: 2, versions: 10, ms: 1.5, problems: memory.problems }),
     shutdown: async () => {

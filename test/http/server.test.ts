@@ -32,7 +32,7 @@ beforeEach(() => {
   });
 });
 
-type Method = "GET" | "POST" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 async function call(method: Method, url: string, body?: unknown, headers: object = {}) {
   const answer = await app.inject({
@@ -106,6 +106,13 @@ describe("answers follow the API's schemas", () => {
     expect(time.body).toBe("2026-01-31T10:20:30.123456Z");
     await expectRefused(412, /0\/10/, "GET", `${timeline}/get_timestamp_of_lsn?lsn=0/10`);
   });
+});
+
+test("sealing on demand, and only of what exists", async () => {
+  await makeMain();
+  await expectBody(TimelineInfo, 200, "PUT", `${DEFAULT}/timeline/main/checkpoint`);
+  await expectRefused(404, /"other" does not exist/, "PUT", `${DEFAULT}/timeline/other/checkpoint`);
+  expect(memory.asked.checkpoints).toBe(1);
 });
 
 describe("branches", () => {

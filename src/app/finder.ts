@@ -1,0 +1,72 @@
+// From the references of a request to the tenant and the timeline that they name, or to the refusal
+// that says what is not there.
+
+import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import type { AdminError } from "../core/admin-error.ts";
+import { type Result, err, ok } from "../core/result.ts";
+import type { TenantRef, TimelineRef } from "../http/management.ts";
+
+export type Answer<T> = Promise<Result<T, AdminError>>;
+
+export const refuse = (error: AdminError): Result<never, AdminError> => err(error);
+
+/** From references to what they name. */
+export class Finder {
+  private readonly directory: Directory;
+
+  constructor(directory: Directory) {
+    this.directory = directory;
+  }
+
+  tenant(ref: TenantRef): Result<TenantHandle, AdminError> {
+    const { tenants } = this.directory;
+    if (ref.kind === "id") {
+      const tenant = tenants.get(ref.id);
+      return tenant === undefined
+        ? refuse({ kind: "not-found", what: `tenant ${ref.id}` })
+        : usable(tenant);
+    }
+    const [first, second] = tenants.values();
+    if (second !== undefined) {
+      const message = "there are several tenants; name one by its id";
+      return refuse({ kind: "bad-request", message });
+    }
+    if (first !== undefined) return usable(first);
+    const remedy = "create a timeline, then there is one";
+    return refuse({ kind: "not-found", what: "the default tenant", remedy });
+  }
+
+  timeline(tenant: TenantHandle, ref: TimelineRef): Result<TimelineHandle, AdminError> {
+    const found =
+      ref.kind === "id"
+        ? tenant.timelines.get(ref.id)
+        : this.directory.findByName(tenant.id, ref.name);
+    if (found !== undefined) return ok(found);
+    const what = ref.kind === "id" ? `timeline ${ref.id}` : `timeline "${ref.name}"`;
+    return refuse({ kind: "not-found", what, remedy: "see: pageserver timeline list" });
+  }
+
+  async withTenant<T>(
+    ref: TenantRef,
+    use: (tenant: TenantHandle) => Result<T, AdminError> | Answer<T>,
+  ): Answer<T> {
+    const tenant = this.tenant(ref);
+    return tenant.ok ? use(tenant.value) : tenant;
+  }
+
+  async withTimeline<T>(
+    ref: TenantRef,
+    timelineRef: TimelineRef,
+    use: (tenant: TenantHandle, timeline: TimelineHandle) => Result<T, AdminError> | Answer<T>,
+  ): Answer<T> {
+    const tenant = this.tenant(ref);
+    if (!tenant.ok) return tenant;
+    const timeline = this.timeline(tenant.value, timelineRef);
+    return timeline.ok ? use(tenant.value, timeline.value) : timeline;
+  }
+}
+
+const usable = (tenant: TenantHandle): Result<TenantHandle, AdminError> =>
+  tenant.broken === undefined
+    ? ok(tenant)
+    : refuse({ kind: "unavailable", message: `tenant ${tenant.id} is broken: ${tenant.broken}` });

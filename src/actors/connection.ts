@@ -353,7 +353,7 @@ class Connection {
   /** The actor has stopped: because the link is closed, or because the server stops. */
   stop(): void {
     this.cancelWatch();
-    this.closeNow(SQLSTATE.adminShutdown, "shutdown");
+    this.guarded(() => this.closeNow(SQLSTATE.adminShutdown, "shutdown"));
     this.outbox.close(new Error("the link is closed"));
     this.link.endSoon();
     this.held = [];

@@ -90,9 +90,9 @@ export class Outbox {
   /** Drops what is owed, sends the last bytes and closes soon. */
   finishNow(...pieces: readonly Uint8Array[]): void {
     if (this.closed !== undefined) return;
+    this.close(new Error("the link is being closed"));
     if (pieces.length > 0) this.link.write(pieces, () => undefined);
     this.link.endSoon();
-    this.close(new Error("the link is being closed"));
   }
 
   /** The link is gone: nothing is written any more. */

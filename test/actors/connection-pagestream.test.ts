@@ -13,6 +13,7 @@ import {
   type TestPageService,
   startPageService,
 } from "../support/page-service.ts";
+import { message } from "../support/raw-link.ts";
 
 const rel = { spc: 1663, db: 5, rel: 16384, fork: 0 };
 const AT = { lsn: Lsn.of(0x5000), notModifiedSince: Lsn.of(0x4000) };
@@ -183,15 +184,6 @@ async function until(condition: () => boolean, timeoutMs = 5000): Promise<void> 
 const untilGone = (): Promise<void> =>
   until(() => service!.system.tree().every((node) => !node.path.includes("connection-")));
 
-/** A message of the protocol. */
-function frame(type: string, body = ""): Buffer {
-  const out = Buffer.alloc(5 + body.length);
-  out.write(type, 0, "latin1");
-  out.writeUInt32BE(body.length + 4, 1);
-  out.write(body, 5, "latin1");
-  return out;
-}
-
 describe("the ends of a pagestream", () => {
   test.each([
     ["c", "copy-done"],
@@ -205,7 +197,7 @@ describe("the ends of a pagestream", () => {
     const first = stream.getPage(rel, 1, AT);
     await new Promise((resolve) => setImmediate(resolve));
     const second = stream.raw(Buffer.alloc(0)).catch((error: unknown) => error);
-    client.socket.write(frame(type, "x\0"));
+    client.socket.write(message(type, "x\0"));
     expect(await first).toHaveLength(8192);
     expect(await second).toBeInstanceOf(ServerError);
     void name;
@@ -213,7 +205,7 @@ describe("the ends of a pagestream", () => {
   });
 
   test("goodbye and a half-closed socket: what was asked before is answered", async () => {
-    for (const ending of [frame("X"), Buffer.alloc(0)]) {
+    for (const ending of [message("X"), Buffer.alloc(0)]) {
       const late: (() => void)[] = [];
       await start({ when: (_n, answer) => void late.push(answer) });
       const { client, stream } = await open();
@@ -363,6 +355,29 @@ describe("bounds", () => {
     expect(failed).toBeUndefined();
     expect(asked).toBe(total);
     await client.close();
+  });
+
+  test("requests that are not taken stay with the client", async () => {
+    await start({ when: () => undefined });
+    const { client } = await open(2);
+    const body = Buffer.alloc(34, 1);
+    body[0] = 2;
+    const some = Buffer.concat(Array<Buffer>(10_000).fill(message("d", body)));
+    let bytesTaken = 0;
+    const next = (error?: Error | null): void => {
+      if (error) return;
+      bytesTaken += some.length;
+      client.socket.write(some, next);
+    };
+    client.socket.write(some, next);
+    let before = -1;
+    while (before !== bytesTaken && bytesTaken < 200 * 1024 * 1024) {
+      before = bytesTaken;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+    // The kernel's buffers, both ends', and no more.
+    expect(bytesTaken).toBeLessThan(30 * 1024 * 1024);
+    client.socket.destroy();
   });
 
   test("a reader that takes nothing for too long is closed", async () => {

@@ -95,7 +95,8 @@ function computeTable(computes: readonly ComputeInfo[]): string {
       String(compute.port),
       String(compute.pid ?? "-"),
       compute.uri,
-      compute.log,
+      // A compute's log goes with its directory when it is stopped.
+      compute.state === "stopped" ? "-" : compute.log,
     ]),
   );
 }

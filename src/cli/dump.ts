@@ -2,9 +2,12 @@
 
 import { Command } from "commander";
 import { MalformedInput } from "../core/assert.ts";
-import type { PageDump } from "../protocol/api.ts";
+import type { PageDump, PageVersionInfo } from "../protocol/api.ts";
 import { contextOf } from "./context.ts";
 import { formatBytes, table } from "./format.ts";
+
+/** Versions shown of a page that has many: a screenful. */
+const VERSIONS_SHOWN_MAX = 20;
 
 const HELP = `
 A relation is tablespace/database/relfilenode[.fork], or what pg_relation_filepath() prints;
@@ -25,19 +28,24 @@ export function dumpCommand(): Command {
       .argument("<block>", "block number")
       .option("--at <lsn>", "as it was at this LSN (default: the last record)")
       .option("--hex", "the page's bytes too")
+      .option("--all", `all versions, not only the newest ${VERSIONS_SHOWN_MAX - 1} and the oldest`)
       .addHelpText("after", HELP)
       .action(
         async (
           timeline: string,
           rel: string,
           block: string,
-          options: { at?: string; hex?: boolean },
+          options: { at?: string; hex?: boolean; all?: boolean },
           command: Command,
         ) => {
           const context = contextOf(command);
           const target = { rel, block: parseBlock(block) };
           const page = await context.client.page(timeline, target, options.at);
-          context.print(page, () => pageWords(page, options.hex === true ? "hex" : "header"));
+          const versionsMax = options.all === true ? Infinity : VERSIONS_SHOWN_MAX;
+          context.print(page, () => {
+            const words = pageWords(page, versionsMax);
+            return options.hex === true ? `${words}\n\n${pageHex(page)}` : words;
+          });
         },
       ),
   );
@@ -50,7 +58,7 @@ function parseBlock(text: string): number {
   return block;
 }
 
-function pageWords(page: PageDump, detail: "header" | "hex"): string {
+function pageWords(page: PageDump, versionsMax: number): string {
   const size = page.rel_blocks === undefined ? "" : ` of ${page.rel_blocks}`;
   const lines = [`page ${page.rel ?? page.key} block ${page.block}${size} at ${page.lsn}`];
   const { header } = page;
@@ -63,26 +71,26 @@ function pageWords(page: PageDump, detail: "header" | "hex"): string {
         `layout ${header.layout_version}, size ${header.page_size}`,
     );
   }
-  lines.push("", versionTable(page));
-  if (detail === "hex" && page.page_base64 !== undefined) {
-    lines.push("", hexDump(Buffer.from(page.page_base64, "base64")));
-  }
+  lines.push("", versionTable(page.versions, versionsMax));
   return lines.join("\n");
 }
 
-function versionTable(page: PageDump): string {
-  if (page.versions.length === 0) return "no versions stored";
-  return table(
-    ["LSN", "TYPE", "BYTES", "TIMELINE", "LAYER", "DETAIL"],
-    page.versions.map((version) => [
-      version.lsn,
-      version.will_init ? `${version.type} (init)` : version.type,
-      formatBytes(version.length),
-      version.timeline,
-      version.layer,
-      version.detail ?? "",
-    ]),
-  );
+const pageHex = (page: PageDump): string => hexDump(Buffer.from(page.page_base64 ?? "", "base64"));
+
+/** Newest first; of many the newest and the oldest, which is what the page is built on. */
+export function versionTable(versions: readonly PageVersionInfo[], max: number): string {
+  if (versions.length === 0) return "no versions stored";
+  const rows = versions.map((version) => [
+    version.lsn,
+    version.will_init ? `${version.type} (init)` : version.type,
+    formatBytes(version.length),
+    version.timeline,
+    version.layer,
+    version.detail ?? "",
+  ]);
+  const hidden = rows.length - max;
+  if (hidden > 0) rows.splice(max - 1, hidden, [`… ${hidden} more`, "", "", "", "", ""]);
+  return table(["LSN", "TYPE", "BYTES", "TIMELINE", "LAYER", "DETAIL"], rows);
 }
 
 /** 16 bytes a line; runs of equal lines shown once, as hexdump does. */

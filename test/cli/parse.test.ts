@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MalformedInput } from "../../src/core/assert.ts";
 import { formatBytes, formatMs, parseBytes } from "../../src/cli/format.ts";
+import { versionTable } from "../../src/cli/dump.ts";
 import { hostPort } from "../../src/cli/serve.ts";
 import { treeWords } from "../../src/cli/status.ts";
 
@@ -48,6 +49,25 @@ test("sizes and times as people read them", () => {
     "1h 1m",
     "1d 1h",
   ]);
+});
+
+test("of many versions the newest and the oldest are shown", () => {
+  const versions = Array.from({ length: 30 }, (_, i) => ({
+    lsn: `0/${30 - i}`,
+    type: i === 29 ? ("image" as const) : ("record" as const),
+    length: 80,
+    will_init: i === 29,
+    layer: "open",
+    timeline: "main",
+  }));
+  const lsns = (max: number) =>
+    versionTable(versions, max)
+      .split("\n")
+      .slice(1)
+      .map((line) => line.split("  ")[0]);
+  expect(lsns(4)).toEqual(["0/30", "0/29", "0/28", "… 26 more", "0/1"]);
+  expect(lsns(30)).toHaveLength(30);
+  expect(lsns(Infinity)).toHaveLength(30);
 });
 
 test("a tree is drawn whatever the order of its nodes; a child whose parent is gone stays visible", () => {

@@ -37,6 +37,10 @@ export const CATALOG_FORMAT = 1;
 /** Address space, not memory or disk: 4 GiB hold ten million layer entries. */
 const MAP_BYTES = 4 * 1024 ** 3;
 const KEY_BYTES_MAX = 400;
+// lmdb.h of lmdb 3.5.6: MDB_MAGIC, behind a page header of 24 bytes.
+const LMDB_PAGE_BYTES = 4096;
+const LMDB_MAGIC_AT = 24;
+const LMDB_MAGIC = 0xbeefc0de;
 
 /** A timeline name is taken: the caller chose it, so it is a refusal. */
 export interface NameTaken {
@@ -65,6 +69,7 @@ export class Catalog {
   constructor(path: string) {
     this.path = path;
     const isNew = !fs.existsSync(path);
+    if (!isNew) checkLmdbFile(path);
     try {
       this.db = open<string, string>({
         path,
@@ -212,6 +217,20 @@ export class Catalog {
       throw new StoreCorrupt(this.path, `${key} fails its checksum`);
     }
     return JSON.parse(json);
+  }
+}
+
+/** LMDB ends the process when it is given something else: its two meta pages must look like its own. */
+function checkLmdbFile(path: string): void {
+  const meta = Buffer.alloc(2 * LMDB_PAGE_BYTES);
+  const fd = fs.openSync(path, "r");
+  const got = fs.readSync(fd, meta, 0, meta.length, 0);
+  fs.closeSync(fd);
+  if (got === 0) return; // created, and the crash came before its first transaction
+  for (const page of [0, LMDB_PAGE_BYTES]) {
+    if (got < meta.length || meta.readUInt32LE(page + LMDB_MAGIC_AT) !== LMDB_MAGIC) {
+      throw new StoreCorrupt(path, "it is not an LMDB file");
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 // say "perhaps" wrongly (about 0.5 % of the time), never "no". Kept in memory while the file is open.
 
 import type { Group } from "../core/key.ts";
+import { FILTER_SEED, hashKey } from "./key-hash.ts";
 
 const BITS_PER_KEY = 12;
 const WORDS = 8;
@@ -38,14 +39,14 @@ export class LayerFilter {
   }
 
   add(group: Group, block: number): void {
-    const hash = hashKey(group, block);
+    const hash = hashKey(FILTER_SEED, group, block);
     const at = this.blockOf(hash);
     for (let i = 0; i < WORDS; i++) this.words[at + i]! |= bit(hash, i);
   }
 
   /** False: no version of the key is in the layer. */
   mayHold(group: Group, block: number): boolean {
-    const hash = hashKey(group, block);
+    const hash = hashKey(FILTER_SEED, group, block);
     const at = this.blockOf(hash);
     for (let i = 0; i < WORDS; i++) {
       if ((this.words[at + i]! & bit(hash, i)) === 0) return false;
@@ -61,26 +62,3 @@ export class LayerFilter {
 }
 
 const bit = (hash: number, word: number): number => 1 << (Math.imul(hash, SALT[word]!) >>> 27);
-
-/** Part of the file format: every step must stay as it is. */
-function hashKey(group: Group, block: number): number {
-  let hash = mix(0x9747b28c ^ group.kind, group.a);
-  hash = mix(hash, group.b);
-  hash = mix(hash, group.c);
-  hash = mix(hash, group.d);
-  hash = mix(hash, block);
-  hash ^= hash >>> 16;
-  hash = Math.imul(hash, 0x85ebca6b);
-  hash ^= hash >>> 13;
-  hash = Math.imul(hash, 0xc2b2ae35);
-  return hash ^ (hash >>> 16);
-}
-
-// One round of MurmurHash3 (32 bit), public domain.
-function mix(hash: number, word: number): number {
-  let k = Math.imul(word, 0xcc9e2d51);
-  k = (k << 15) | (k >>> 17);
-  let h = hash ^ Math.imul(k, 0x1b873593);
-  h = (h << 13) | (h >>> 19);
-  return (Math.imul(h, 5) + 0xe6546b64) | 0;
-}

@@ -6,6 +6,7 @@ import { assert } from "../core/assert.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import { LmdbLayer } from "./lmdb-layer.ts";
 import type { OpenFiles } from "./sealed-file.ts";
+import { StoreCorrupt } from "./store-errors.ts";
 
 export interface SealedLayer {
   readonly entry: LayerEntry;
@@ -44,6 +45,19 @@ export class LayerMap {
 
   pathOf(entry: Pick<LayerEntry, "file">): string {
     return path.join(this.directory, entry.file);
+  }
+
+  /** Compares each file that no one has verified yet with its checksum, off the event loop. */
+  async verify(onCorrupt: (error: StoreCorrupt) => void): Promise<void> {
+    for (const { entry, layer } of this.sealed) {
+      if (this.files.isVerified(layer.path)) continue;
+      try {
+        await this.files.verify(layer.path, entry);
+      } catch (cause) {
+        if (!(cause instanceof StoreCorrupt)) throw cause;
+        onCorrupt(cause);
+      }
+    }
   }
 
   /** Replaces layers by others that hold the same or newer versions: sealing adds, merging swaps. */

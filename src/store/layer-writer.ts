@@ -19,6 +19,7 @@ import {
   encodeHeader,
   sealed,
 } from "./layer-header.ts";
+import { RollBuilder, rollKey } from "./layer-roll.ts";
 import { RunKey, RunPacker } from "./run.ts";
 import { writeError } from "./store-errors.ts";
 
@@ -40,6 +41,7 @@ export class LayerWriter {
   private readonly db: RootDatabase<Buffer, Buffer>;
   private readonly timeline: string;
   private readonly filter: LayerFilter;
+  private readonly roll = new RollBuilder();
   private readonly key = new RunKey();
   private readonly packer = new RunPacker();
   private readonly previousKey = Buffer.alloc(KEY_BYTES);
@@ -101,6 +103,7 @@ export class LayerWriter {
     newest.copy(this.previousKey);
     if (this.keys++ === 0) this.firstKey = newest.toString("hex");
     this.filter.add(group, block);
+    this.roll.add(group, block);
     this.kinds |= 1 << group.kind;
     this.newestRun = true;
   }
@@ -145,6 +148,9 @@ export class LayerWriter {
     this.turn(() => {
       this.db.putSync(HEADER_KEY, encodeHeader(header), APPEND);
       this.db.putSync(FILTER_KEY, sealed(this.filter.bytes()), APPEND);
+      this.roll.buckets().forEach((bucket, i) => {
+        this.db.putSync(rollKey(i), sealed(bucket), APPEND);
+      });
     });
     this.closed = true;
     await this.db.close();

@@ -3,9 +3,9 @@
 // here" without being opened.
 
 import { assert } from "../core/assert.ts";
-import { type Group, KEY_BYTES, compareGroups, readKey, writeKey } from "../core/key.ts";
-import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
-import { crc32c } from "../protocol/crc32c.ts";
+import { type Group, KEY_BYTES, compareGroups, writeKey } from "../core/key.ts";
+import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
+import { type LayerFacts, checkLayerFile } from "./check-layer.ts";
 import type {
   CheckReport,
   KeyVisitor,
@@ -13,22 +13,9 @@ import type {
   LayerCursor,
   VersionVisitor,
 } from "./object-store.ts";
-import { RUN_KEY_BYTES, RunKey, RunReader } from "./run.ts";
+import { RUN_KEY_BYTES, RunKey, RunReader, type VersionKey, versionKeyOf } from "./run.ts";
 import type { OpenFiles, SealedFile } from "./sealed-file.ts";
 import { StoreCorrupt } from "./store-errors.ts";
-
-/** What must be known of a layer without opening it. */
-export interface LayerFacts {
-  readonly bytes: number;
-  readonly firstLsn: Lsn;
-  readonly lastLsn: Lsn;
-  /** Version keys in hex. */
-  readonly firstKey: string;
-  readonly lastKey: string;
-  readonly versions: number;
-  /** Bit n: some key is of kind n. */
-  readonly kinds: number;
-}
 
 // Reads never nest (a visitor reads no layer), so these serve all layers.
 const key = new RunKey();
@@ -41,8 +28,8 @@ export class LmdbLayer implements Layer {
   readonly versions: number;
   private readonly facts: LayerFacts;
   private readonly files: OpenFiles;
-  private readonly firstKey: Key;
-  private readonly lastKey: Key;
+  private readonly firstKey: VersionKey;
+  private readonly lastKey: VersionKey;
 
   constructor(path: string, facts: LayerFacts, files: OpenFiles) {
     this.path = path;
@@ -62,7 +49,7 @@ export class LmdbLayer implements Layer {
     const file = this.open();
     if (!file.filter.mayHold(group, block)) return true;
     key.set(group, block);
-    return visitRuns(file, at, floor, visitor);
+    return visitRuns(file, group, block, at, floor, visitor);
   }
 
   scan(kind: number, a: number | undefined, b: number | undefined, each: KeyVisitor): void {
@@ -79,21 +66,29 @@ export class LmdbLayer implements Layer {
   }
 
   check(report: CheckReport): void {
-    checkFile(this.open(), this.facts, report);
+    checkLayerFile(this.open(), this.facts, report);
   }
 
   private open(): SealedFile {
-    return this.files.get(this.path, this.facts.bytes);
+    return this.files.get(this.path, this.facts);
   }
 }
 
 /** `key` is set. From the key's newest run to older ones, by exact gets, with at most one seek. */
-function visitRuns(file: SealedFile, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
+function visitRuns(
+  file: SealedFile,
+  group: Group,
+  block: number,
+  at: Lsn,
+  floor: Lsn,
+  visitor: VersionVisitor,
+): boolean {
   let runKey = key.newest;
   for (let first = true; ; first = false) {
     const value = file.get(runKey);
     if (value === undefined) {
-      if (first) return true; // the filter was wrong, which it may be
+      // The filter may have been wrong; the roll is not.
+      if (first && !file.isOnRoll(group, block)) return true;
       throw new StoreCorrupt(file.path, `a run of ${key.newest.toString("hex")} is missing`);
     }
     run.open(runKey, value.view, value.bytes, value.length, file.path);
@@ -112,21 +107,13 @@ function visitRuns(file: SealedFile, at: Lsn, floor: Lsn, visitor: VersionVisito
   }
 }
 
-interface Key {
-  readonly group: Group;
-  readonly block: number;
-}
-
-function keyOfHex(hex: string): Key {
+function keyOfHex(hex: string): VersionKey {
   const bytes = Buffer.from(hex, "hex");
   assert(bytes.length === KEY_BYTES, "a version key has 18 bytes");
-  return keyOf(bytes);
+  return versionKeyOf(bytes);
 }
 
-const keyOf = (bytes: Buffer): Key =>
-  readKey(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0);
-
-const compareKeys = (group: Group, block: number, other: Key): number =>
+const compareKeys = (group: Group, block: number, other: VersionKey): number =>
   compareGroups(group, other.group) || block - other.block;
 
 /** Version keys (those of newest runs) that begin with kind, a, b. */
@@ -135,7 +122,7 @@ function* versionKeys(
   kind: number,
   a: number | undefined,
   b: number | undefined,
-): Generator<Key> {
+): Generator<VersionKey> {
   const bounds = [0, 0xffff_ffff].map((rest) => {
     const bound = Buffer.alloc(RUN_KEY_BYTES, rest & 0xff);
     const group = { kind, a: a ?? rest, b: b ?? rest, c: rest, d: rest & 0xff } as Group;
@@ -144,7 +131,7 @@ function* versionKeys(
   });
   const start = bounds[0]!.subarray(0, KEY_BYTES);
   for (const found of file.keys(start, bounds[1]!)) {
-    if (found.length === KEY_BYTES) yield keyOf(found);
+    if (found.length === KEY_BYTES) yield versionKeyOf(found);
   }
 }
 
@@ -165,85 +152,13 @@ class LmdbCursor implements LayerCursor {
       const { done, value } = this.keys.next();
       if (done === true) return false;
       if (value.length !== KEY_BYTES) continue;
-      ({ group: this.group, block: this.block } = keyOf(value));
+      ({ group: this.group, block: this.block } = versionKeyOf(value));
       return true;
     }
   }
 
   visit(at: Lsn, visitor: VersionVisitor): boolean {
     key.set(this.group, this.block);
-    return visitRuns(this.file, at, LSN_INVALID, visitor);
-  }
-}
-
-/** The walker's part for one file: key order, run links, counts, LSN ranges, filter. */
-function checkFile(file: SealedFile, facts: LayerFacts, report: CheckReport): void {
-  const { header, path } = file;
-  let keys = 0;
-  let runs = 0;
-  let versions = 0;
-  let keysCrc = 0;
-  let previous: Buffer | undefined;
-  let expectLsn = 0;
-  for (const runKey of file.keys(Buffer.from([0]), Buffer.from([0xff]))) {
-    const where = `${path}, run ${runKey.toString("hex")}`;
-    const isNewest = runKey.length === KEY_BYTES;
-    if (!isNewest && runKey.length !== RUN_KEY_BYTES) {
-      report("I5", where, `a key of ${runKey.length} bytes`);
-      continue;
-    }
-    if (previous !== undefined && Buffer.compare(previous, runKey) >= 0) {
-      report("I5", where, "keys are not in order");
-    }
-    previous = runKey;
-    runs++;
-    keysCrc = crc32c(runKey, 0, runKey.length, keysCrc);
-    const value = file.get(runKey);
-    if (value === undefined) {
-      report("I5", where, "listed but not found");
-      continue;
-    }
-    try {
-      run.open(runKey, value.view, value.bytes, value.length, path);
-    } catch (cause) {
-      report("I4", where, cause instanceof Error ? cause.message : String(cause));
-      expectLsn = -1;
-      continue;
-    }
-    if (isNewest) {
-      keys++;
-      if (expectLsn > 0) report("I5", where, "an older run of the key before it is missing");
-      const { group, block } = keyOf(runKey);
-      if (!file.filter.mayHold(group, block)) report("I6", where, "the filter denies the key");
-    } else if (expectLsn >= 0 && run.newestLsn !== expectLsn) {
-      report("I5", where, `the newer run announced ${expectLsn}`);
-    }
-    expectLsn = run.olderLsn;
-    run.visit(LSN_MAX, LSN_INVALID, (version) => {
-      versions++;
-      if (version.lsn < header.firstLsn || version.lsn > header.lastLsn) {
-        report("I7", where, `version ${version.lsn} outside the layer's range`);
-      }
-      return true;
-    });
-  }
-  if (expectLsn > 0) report("I5", path, "the last key's older run is missing");
-  const found = { keys, runs, versions, keysCrc };
-  for (const [name, count] of Object.entries(found)) {
-    const said = header[name as keyof typeof found];
-    if (said !== count) report("I5", path, `${name}: header says ${said}, found ${count}`);
-  }
-  const same: readonly (keyof LayerFacts & keyof typeof header)[] = [
-    "firstLsn",
-    "lastLsn",
-    "firstKey",
-    "lastKey",
-    "versions",
-    "kinds",
-  ];
-  for (const name of same) {
-    if (header[name] !== facts[name]) {
-      report("I7", path, `${name}: header ${header[name]}, catalog ${facts[name]}`);
-    }
+    return visitRuns(this.file, this.group, this.block, at, LSN_INVALID, visitor);
   }
 }

@@ -8,7 +8,7 @@
 // key does not pass.
 
 import { assert } from "../core/assert.ts";
-import { type Group, KEY_BYTES, writeKey } from "../core/key.ts";
+import { type Group, KEY_BYTES, readKey, writeKey } from "../core/key.ts";
 import type { Lsn } from "../core/lsn.ts";
 import { VERSION, type Version, type VersionType } from "../core/version.ts";
 import { crc32c } from "../protocol/crc32c.ts";
@@ -23,6 +23,15 @@ export const RUN_KEY_BYTES = KEY_BYTES + 8;
 export const VERSION_HEADER_BYTES_MAX = 1 + 5 + 8 + 4;
 const TWO_32 = 4_294_967_296;
 const COUNT_MAX = 0xff_ffff;
+
+export interface VersionKey {
+  readonly group: Group;
+  readonly block: number;
+}
+
+/** The version key that a run's key begins with. */
+export const versionKeyOf = (runKey: Uint8Array): VersionKey =>
+  readKey(new DataView(runKey.buffer, runKey.byteOffset, runKey.length), 0);
 
 /** Builds the keys of one key's runs in one buffer that is reused. */
 export class RunKey {

@@ -5,7 +5,9 @@
 import fs from "node:fs";
 import { type RootDatabase, open } from "lmdb";
 import { LRUCache } from "lru-cache";
+import type { Group } from "../core/key.ts";
 import { OPEN_FILES_MAX } from "../core/limits.ts";
+import { crc32c } from "../protocol/crc32c.ts";
 import { LayerFilter } from "./layer-filter.ts";
 import {
   FILTER_KEY,
@@ -14,7 +16,9 @@ import {
   decodeHeader,
   unsealed,
 } from "./layer-header.ts";
-import { StoreCorrupt, StoreFailed, errorText, isMissing } from "./store-errors.ts";
+import { FINGERPRINT_BYTES, onRoll, rollBucketOf, rollKey } from "./layer-roll.ts";
+import { sumFile } from "./layer-writer.ts";
+import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
 
 // Values up to this size come in lmdb's one shared buffer, whose `length` it overrides: views of
 // our own are made of it, and made anew only when lmdb replaces the buffer.
@@ -34,13 +38,14 @@ export class SealedFile {
   readonly path: string;
   readonly header: LayerHeader;
   readonly filter: LayerFilter;
+  /** LMDB met a damaged page: its transaction is of no more use, the file must be opened anew. */
+  isSpoilt = false;
   private readonly db: RootDatabase<Buffer, Buffer>;
   private readonly read: { transaction: ReturnType<RootDatabase["useReadTransaction"]> };
 
-  /** Opens and validates. Throws StoreCorrupt. `bytes` is what the catalog says the file's size is. */
-  constructor(path: string, bytes: number) {
+  /** Opens a file whose bytes are known to be right, and reads its header. Throws StoreCorrupt. */
+  constructor(path: string) {
     this.path = path;
-    checkSize(path, bytes);
     try {
       this.db = open<Buffer, Buffer>({
         path,
@@ -73,7 +78,7 @@ export class SealedFile {
       // lmdb's types leave out getBinaryFast's options (read.js has them).
       found = (this.db as FastGet).getBinaryFast(key, this.read);
     } catch (cause) {
-      throw new StoreCorrupt(this.path, `LMDB: ${errorText(cause)}`);
+      throw this.spoilt(cause);
     }
     if (found === undefined) return undefined;
     if (found !== shared) {
@@ -85,6 +90,24 @@ export class SealedFile {
     value.view = data;
     value.length = found.length;
     return value;
+  }
+
+  /** True when the layer was written with this key, whatever LMDB finds. Throws StoreCorrupt. */
+  isOnRoll(group: Group, block: number): boolean {
+    return onRoll(this.rollBucket(rollBucketOf(group, block, this.header.keys)), group, block);
+  }
+
+  /** Keys in all buckets of the roll. Throws StoreCorrupt. */
+  rollSize(buckets: number): number {
+    let bytes = 0;
+    for (let i = 0; i < buckets; i++) bytes += this.rollBucket(i).length;
+    return bytes / FINGERPRINT_BYTES;
+  }
+
+  private rollBucket(bucket: number): Uint8Array {
+    const stored = this.get(rollKey(bucket));
+    const value = stored?.bytes.subarray(0, stored.length);
+    return unsealed(value, this.path, `roll bucket ${bucket}`);
   }
 
   /** Keys from `start` (inclusive) upwards to `end` (exclusive). Copies. */
@@ -116,9 +139,14 @@ export class SealedFile {
     try {
       yield* keys;
     } catch (cause) {
-      if (cause instanceof StoreCorrupt) throw cause;
-      throw new StoreCorrupt(this.path, `LMDB: ${errorText(cause)}`);
+      throw this.spoilt(cause);
     }
+  }
+
+  private spoilt(cause: unknown): StoreCorrupt {
+    if (cause instanceof StoreCorrupt) return cause;
+    this.isSpoilt = true;
+    return new StoreCorrupt(this.path, `LMDB: ${errorText(cause)}`);
   }
 }
 
@@ -126,41 +154,121 @@ interface FastGet {
   getBinaryFast(key: Buffer, options: object): Buffer | undefined;
 }
 
-function checkSize(path: string, bytes: number): void {
-  let size: number;
-  try {
-    size = fs.statSync(path).size;
-  } catch (cause) {
-    if (isMissing(cause)) throw new StoreCorrupt(path, "the file is missing");
-    throw new StoreFailed(path, "looking at", cause);
-  }
-  if (size !== bytes) throw new StoreCorrupt(path, `it has ${size} bytes instead of ${bytes}`);
+/** What the catalog knows of a file: enough to tell whether it is still the one that was written. */
+export interface FileFacts {
+  readonly bytes: number;
+  readonly crc: number;
 }
 
-/** Sealed files that are open, least recently used ones closed; shared by all timelines. */
+/**
+ * Sealed files that are open, least recently used ones closed; shared by all timelines. A file is
+ * compared with its checksum as a whole before LMDB sees it for the first time, because LMDB trusts
+ * what it maps: a damaged tree page may end the process.
+ */
 export class OpenFiles {
   private readonly files: LRUCache<string, SealedFile>;
+  private readonly verified = new Set<string>();
+  private readonly rejected = new Map<string, Rejected>();
 
   constructor(filesMax = OPEN_FILES_MAX) {
     this.files = new LRUCache({ max: filesMax, dispose: (file) => file.close() });
   }
 
   /** The file, opened if it is not. Throws StoreCorrupt. Valid until the next call. */
-  get(path: string, bytes: number): SealedFile {
-    let file = this.files.get(path);
-    if (file === undefined) {
-      file = new SealedFile(path, bytes);
+  get(path: string, facts: FileFacts): SealedFile {
+    const known = this.files.get(path);
+    if (known !== undefined && !known.isSpoilt) return known;
+    if (known !== undefined) this.close(path); // verified long ago, damaged since
+    const { size, mtimeMs } = statFile(path);
+    const rejected = this.rejected.get(path);
+    if (rejected?.mtimeMs === mtimeMs) throw rejected.error;
+    try {
+      compare(path, { ...facts, bytes: size }, facts);
+      if (!this.verified.has(path)) compare(path, sumFileNow(path), facts);
+      const file = new SealedFile(path);
+      this.verified.add(path);
+      this.rejected.delete(path);
       this.files.set(path, file);
+      return file;
+    } catch (cause) {
+      // Not summed again for every read, but when someone has put it back.
+      if (cause instanceof StoreCorrupt) this.rejected.set(path, { mtimeMs, error: cause });
+      throw cause;
     }
-    return file;
+  }
+
+  isVerified(path: string): boolean {
+    return this.verified.has(path);
+  }
+
+  /** Compares the file with its checksum off the event loop, so that its first reader need not. Throws StoreCorrupt. */
+  async verify(path: string, facts: FileFacts): Promise<void> {
+    let found: FileFacts;
+    try {
+      found = await sumFile(path);
+    } catch (cause) {
+      throw readError(path, cause);
+    }
+    compare(path, found, facts);
+    this.verified.add(path);
+  }
+
+  /** This process has just written the file and read it back. */
+  trust(path: string): void {
+    this.verified.add(path);
   }
 
   /** Closes a file that is to be removed. */
   close(path: string): void {
     this.files.delete(path);
+    this.verified.delete(path);
+    this.rejected.delete(path);
   }
 
   closeAll(): void {
     this.files.clear();
   }
 }
+
+function compare(path: string, found: FileFacts, facts: FileFacts): void {
+  if (found.bytes !== facts.bytes) {
+    throw new StoreCorrupt(path, `it has ${found.bytes} bytes instead of ${facts.bytes}`);
+  }
+  if (found.crc !== facts.crc) throw new StoreCorrupt(path, "the file does not match its checksum");
+}
+
+/** A file that was found corrupt, as it was then. */
+interface Rejected {
+  readonly mtimeMs: number;
+  readonly error: StoreCorrupt;
+}
+
+function statFile(path: string): fs.Stats {
+  try {
+    return fs.statSync(path);
+  } catch (cause) {
+    throw readError(path, cause);
+  }
+}
+
+function sumFileNow(path: string): FileFacts {
+  let fd = -1;
+  try {
+    fd = fs.openSync(path, "r");
+    const piece = Buffer.allocUnsafe(1024 * 1024);
+    let crc = 0;
+    for (let bytes = 0; ;) {
+      const got = fs.readSync(fd, piece, 0, piece.length, bytes);
+      if (got === 0) return { bytes, crc };
+      crc = crc32c(piece, 0, got, crc);
+      bytes += got;
+    }
+  } catch (cause) {
+    throw readError(path, cause);
+  } finally {
+    if (fd >= 0) fs.closeSync(fd);
+  }
+}
+
+const readError = (path: string, cause: unknown): StoreCorrupt =>
+  new StoreCorrupt(path, isMissing(cause) ? "the file is missing" : errorText(cause));

@@ -18,6 +18,7 @@ import type { KeyVisitor, Layer, VersionVisitor } from "./object-store.ts";
 import type { OpenBudget } from "./open-budget.ts";
 import { type SealFault, SealJob } from "./seal-job.ts";
 import type { OpenFiles } from "./sealed-file.ts";
+import type { StoreCorrupt } from "./store-errors.ts";
 
 export interface TimelineStoreOptions {
   readonly id: TimelineId;
@@ -224,6 +225,15 @@ export class TimelineStore {
     });
   }
 
+  /**
+   * Compares the sealed files that have not been read since the process started with their checksums,
+   * one after the other, off the event loop. To be started after opening: the first read of a file that
+   * is not verified yet does it on the spot (about 0.5 ms a MB).
+   */
+  verifyFiles(onCorrupt: (error: StoreCorrupt) => void): Promise<void> {
+    return this.map.verify(onCorrupt);
+  }
+
   /** Gives up the memory and its share of the budget; the files stay. */
   close(): void {
     this.options.budget.report(this, 0);
@@ -241,7 +251,10 @@ export class TimelineStore {
       change.putTimeline({ ...timeline, sealedLsn: upTo, sealedPrev: prev });
     });
     assert(named.ok, "sealing renames nothing");
-    if (entry !== undefined) this.map.swap([], [entry]);
+    if (entry !== undefined) {
+      this.map.swap([], [entry]);
+      this.options.files.trust(this.map.pathOf(entry));
+    }
     this.frozen = this.frozen.filter((frozen) => frozen.layer !== layer);
     this.account();
   }

@@ -35,8 +35,8 @@ async function sealedLayer(
       writer.end();
     }
   });
-  const { header, bytes } = await writer.finish();
-  return new LmdbLayer(path, { ...header, bytes }, files);
+  const { header, bytes, crc } = await writer.finish();
+  return new LmdbLayer(path, { ...header, bytes, crc }, files);
 }
 
 const withMemory: WithLayer = async (puts, use) => {

@@ -264,7 +264,7 @@ test("one key with more versions than a turn of sealing writes is sealed whole",
     const fixture = new StoreFixture(directory);
     const store = fixture.create(0);
     const id = store.sink.groups.id(KIND.PAGE, 1663, 5, 16384, 0);
-    const count = 2_100;
+    const count = 3_600;
     for (let i = 0; i < count; i++) {
       store.sink.putOp(id, 7, 1_000 + Math.floor(i / 3) * 8, new Uint8Array(6_000).fill(i & 255));
     }

@@ -61,7 +61,7 @@ export function pageKind(page: Uint8Array): PageKind {
 
 /** A copy of the page in which everything that may differ is zero. `block` is its number. */
 export function maskedPage(page: Uint8Array, block: number, options: MaskOptions = {}): Uint8Array {
-  const copy = page.slice();
+  const copy = new Uint8Array(page);
   if (isNew(copy)) return copy;
   if (options.lsn !== "keep") copy.fill(0, PD_LSN, PD_LSN + 8);
   copy.fill(0, PD_CHECKSUM, PD_CHECKSUM + 2);

@@ -41,7 +41,9 @@ export async function startLocalServer(dataDir: string): Promise<LocalServer> {
     );
   });
   const client = new Client(`http://127.0.0.1:${http}`);
-  const outcome = await Promise.race([untilServing(client), exited]);
+  const ended = new AbortController();
+  void exited.then(() => ended.abort());
+  const outcome = await Promise.race([untilServing(client, ended.signal), exited]);
   if (outcome !== "serving") {
     child.kill("SIGKILL");
     throw new Error(`the page server did not start (${outcome}):\n${tail(log, logBytesBefore)}`);
@@ -63,9 +65,9 @@ function spawnServer(dataDir: string, http: number, listen: number, log: string)
   }
 }
 
-async function untilServing(client: Client): Promise<string> {
+async function untilServing(client: Client, ended: AbortSignal): Promise<string> {
   const deadline = performance.now() + START_MS_MAX;
-  while (performance.now() < deadline) {
+  while (performance.now() < deadline && !ended.aborted) {
     try {
       if ((await client.status()).state === "running") return "serving";
     } catch (error) {

@@ -12,9 +12,9 @@ import { assert } from "../core/assert.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
 import { syncDirectory } from "./layer-writer.ts";
 import {
-  type StoreFailed,
+  StoreFailed,
   StoreCorrupt,
-  StoreFull,
+  type StoreFull,
   errorText,
   writeError,
 } from "./store-errors.ts";
@@ -139,11 +139,12 @@ export class WalFiles {
     assert(!this.settled, "settle is called once");
     assert(end >= this.options.start, "WAL files end at or after their start");
     this.cut(end);
-    for (const segment of this.segments) {
-      if (segment < segmentOf(this.options.start)) continue;
-      await syncFile(this.pathOf(segment)!);
-    }
-    await this.inDirectory(() => syncDirectory(this.options.directory));
+    await this.inDirectory(async () => {
+      for (const segment of this.segments) {
+        if (segment >= segmentOf(this.options.start)) await syncFile(this.pathOf(segment)!);
+      }
+      await syncDirectory(this.options.directory);
+    });
     this.receivedLsn = this.durableLsn = end;
     this.settled = true;
   }
@@ -183,16 +184,16 @@ export class WalFiles {
     assert(this.settled && lsn <= this.receivedLsn, "rewinding goes back within what was appended");
     assert(lsn >= this.options.start, "rewinding stays behind what is sealed");
     if (lsn === this.receivedLsn) return;
+    await this.flush();
     this.settled = false;
-    await this.syncing;
-    if (this.failed !== undefined) throw this.failed;
     this.closeAll();
     this.cut(lsn);
-    const last = this.pathOf(segmentOf(lsn));
-    if (last !== undefined) await syncFile(last);
-    await this.inDirectory(() => syncDirectory(this.options.directory));
-    this.receivedLsn = lsn;
-    this.durableLsn = Math.min(this.durableLsn, lsn) as Lsn;
+    await this.inDirectory(async () => {
+      const last = this.pathOf(segmentOf(lsn));
+      if (last !== undefined) await syncFile(last);
+      await syncDirectory(this.options.directory);
+    });
+    this.receivedLsn = this.durableLsn = lsn;
     this.settled = true;
   }
 
@@ -248,7 +249,7 @@ export class WalFiles {
       if (directory) await syncDirectory(this.options.directory);
     } catch (cause) {
       // After a failed fsync the kernel may have dropped the pages: trying again would lie.
-      this.fail(writeError(this.options.directory, "syncing WAL in", cause), "always fatal");
+      this.fail(new StoreFailed(this.options.directory, "syncing WAL in", cause));
       return;
     }
     for (const segment of full) fs.closeSync(segment.fd);
@@ -300,15 +301,14 @@ export class WalFiles {
     try {
       await action();
     } catch (cause) {
-      throw this.fail(writeError(this.options.directory, "syncing", cause), "always fatal");
+      throw this.fail(new StoreFailed(this.options.directory, "syncing", cause));
     }
   }
 
-  private fail<E extends StoreFull | StoreFailed>(error: E, fatal?: "always fatal"): E {
-    if (error instanceof StoreFull && fatal === undefined) return error;
-    if (this.failed === undefined) {
-      this.failed = error as StoreFailed;
-      this.options.onFatal(this.failed);
+  private fail<E extends StoreFull | StoreFailed>(error: E): E {
+    if (error instanceof StoreFailed && this.failed === undefined) {
+      this.failed = error;
+      this.options.onFatal(error);
     }
     return error;
   }
@@ -330,8 +330,6 @@ async function syncFile(file: string): Promise<void> {
   const handle = await fs.promises.open(file, "r+");
   try {
     await handle.sync();
-  } catch (cause) {
-    throw writeError(file, "syncing", cause);
   } finally {
     await handle.close();
   }

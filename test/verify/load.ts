@@ -3,7 +3,6 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import path from "node:path";
-import { Lsn } from "../../src/core/lsn.ts";
 import { FORK_MAIN, PAGE_BYTES, type RelTag, SPC_DEFAULT } from "../../src/core/page.ts";
 import { PageClient, RequestError } from "../support/page-client.ts";
 import { PG_BIN, runPg } from "../support/postgres.ts";
@@ -115,5 +114,3 @@ export async function relationOf(
   }
   return { rel: { spc: SPC_DEFAULT, db, rel, fork: FORK_MAIN }, blocks };
 }
-
-export const parseLsn = (text: string): Lsn => Lsn.parse(text.trim());

@@ -58,7 +58,7 @@ export class Upstream {
   async resumedAt(): Promise<Lsn> {
     for (const end = Date.now() + RESUME_MS_MAX; Date.now() < end; await sleep(POLL_MS)) {
       const log = fs.readFileSync(this.logFile).subarray(this.logBytes).toString("utf8");
-      const found = /START_REPLICATION .*?PHYSICAL ([0-9A-F]+\/[0-9A-F]+)/i.exec(log);
+      const found = /received replication command: START_REPLICATION .*?PHYSICAL (\S+)/.exec(log);
       if (found !== null) return Lsn.parse(found[1]!);
     }
     throw new Error(`nobody asked for WAL again within ${RESUME_MS_MAX / 1000} s`);

@@ -106,6 +106,11 @@ export function redoPool(deps: RedoPoolDeps): ActorSpec<State, RedoPoolMsg> {
       for (const cancel of state.timers) cancel();
       perform(state, state.pool.abandon("the WAL redo pool has stopped"));
     },
+    refuse: (msg, why) => {
+      if (msg.kind !== "redo") return;
+      const reason = why ?? "the WAL redo pool has stopped";
+      msg.reply.answer(msg.requests.map(() => ({ ok: false, reason })));
+    },
   };
 }
 

@@ -1,7 +1,8 @@
 // The only importer of nact. What nact lacks is added here: refs that carry their message type,
 // replies that are objects (nact's query marks an asker with 31 random bits and can hand one
-// asker another's answer), restart budgets with back-off, a register of the live tree, and stopping
-// what is below: nact's stop of an actor leaves its children running.
+// asker another's answer), restart budgets with back-off, a register of the live tree, stopping
+// what is below (nact's stop of an actor leaves its children running), and word of every message
+// that will never be handled, so that nobody waits for an answer in vain.
 //
 // A handler is synchronous and returns the next state. It never awaits: nact would hold the
 // mailbox. It starts work and the outcome comes back as a message.
@@ -14,12 +15,12 @@ import {
   onCrash,
 } from "../core/restart-budget.ts";
 
-/** An actor's address. `tell` to a stopped actor is dropped and counted. */
+/** An actor's address. What is told to a stopped actor goes to its spec's `refuse`. */
 export interface ActorRef<Msg> {
   readonly path: string;
   readonly tell: (msg: Msg) => void;
   readonly stop: () => void;
-  /** True once the actor has stopped for good. */
+  /** True from the moment that the actor is stopped for good. */
   readonly stopped: () => boolean;
   /** For spawning children; opaque. */
   readonly scope: Scope;
@@ -39,13 +40,22 @@ export interface Reply<T> {
 export interface ActorSpec<State, Msg> {
   readonly name: string;
   readonly restart: RestartPolicy;
-  /** Builds the state, also after a crash. Children are spawned from `self.scope`; they die with the state. */
+  /**
+   * Builds the state, also after a crash. Children are spawned from `self.scope`; they die with the
+   * state. What it throws is a crash like a handler's.
+   */
   readonly init: (self: ActorRef<Msg>) => State;
   readonly handle: (state: State, msg: Msg, self: ActorRef<Msg>) => State;
   /** Called once when the actor has stopped, and with the old state before a restart. Must not throw. */
   readonly afterStop?: (state: State | undefined) => void;
   /** Called when the restart budget is used up; the actor has stopped. */
   readonly onBroken?: (reason: string) => void;
+  /**
+   * Hears of every message that will never be handled: the one that a handler threw at, those that
+   * waited when the actor stopped, those told to it later. `why` is the last crash; undefined when
+   * the actor was stopped. Answers whoever asked; must not throw. Never called from within `tell`.
+   */
+  readonly refuse?: (msg: Msg, why: string | undefined) => void;
 }
 
 export interface TreeNode {
@@ -78,14 +88,18 @@ interface Entry {
   sinceMs: number;
 }
 
+/** What a Scope's `ref` is. */
+interface Place {
+  readonly actor: nact.Ref<unknown>;
+  readonly system: SystemState;
+}
+
 interface SystemState {
   readonly nodes: Map<string, Entry>;
   /** Path of a parent to its live children: path and how to stop it. */
   readonly children: Map<string, Map<string, () => void>>;
   readonly onCrash: (report: CrashReport) => void;
 }
-
-const systems = new Map<string, SystemState>();
 
 /** Stops all that was spawned below `path`, the youngest first, each after its own children. */
 function stopBelow(system: SystemState, path: string): void {
@@ -96,16 +110,15 @@ function stopBelow(system: SystemState, path: string): void {
 
 /** Starts a tree. `onCrash` hears of every crash (a log line); nothing crashes silently. */
 export function startSystem(name: string, onCrash: (report: CrashReport) => void): ActorSystem {
-  const ref = nact.start(name);
-  const state: SystemState = { nodes: new Map(), children: new Map(), onCrash };
-  systems.set(name, state);
+  const actor = nact.start() as nact.Ref<unknown>;
+  const system: SystemState = { nodes: new Map(), children: new Map(), onCrash };
+  const place: Place = { actor, system };
   return {
-    root: { path: name, ref },
-    tree: () => [...state.nodes.values()].map((node) => ({ ...node })),
+    root: { path: name, ref: place },
+    tree: () => [...system.nodes.values()].map((node) => ({ ...node })),
     stop: () => {
-      stopBelow(state, name);
-      nact.stop(ref as nact.Ref<unknown>);
-      systems.delete(name);
+      stopBelow(system, name);
+      nact.stop(actor);
     },
   };
 }
@@ -117,57 +130,86 @@ interface Life<State, Msg> {
   readonly node: Entry;
   /** The parent's entry of `SystemState.children`. */
   readonly siblings: Map<string, () => void>;
+  /** Told and not handled yet; kept only for a spec that wants to refuse. */
+  readonly waiting: Set<Msg>;
   history: RestartHistory;
   live: boolean;
   current: State | undefined;
+  /** `init` threw this: the next message is met by it. */
+  stillborn: { readonly error: unknown } | undefined;
 }
+
+/** Makes an actor whose `init` threw crash, though nobody has told it anything. */
+const STILLBORN = Symbol("stillborn");
 
 /** Spawns an actor. Throws if the parent has a child of that name. */
 export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): ActorRef<Msg> {
   const path = `${parent.path}/${spec.name}`;
-  const system = systems.get(parent.path.split("/")[0]!)!;
+  const { actor: above, system } = parent.ref as Place;
   const life: Life<State, Msg> = {
     spec,
     system,
     node: { path, state: "running", restarts: 0, lastCrash: undefined, sinceMs: Date.now() },
     siblings: system.children.get(parent.path) ?? new Map(),
+    waiting: new Set(),
     history: NO_CRASHES,
     live: true,
     current: undefined,
+    stillborn: undefined,
   };
   const holder: { self?: ActorRef<Msg> } = {};
   const stopSelf = (): void => holder.self?.stop();
-  const refTo = (ref: unknown): ActorRef<Msg> => {
-    const stop = (): void => {
+  const refTo = (actor: nact.Ref<unknown>): ActorRef<Msg> =>
+    makeRef(life, path, { actor, system }, () => {
+      life.live = false;
       stopBelow(system, path);
       if (life.siblings.get(path) === stopSelf) life.siblings.delete(path);
-      nact.stop(ref as nact.Ref<unknown>);
-    };
-    return makeRef<Msg>(path, ref, () => life.live, stop);
-  };
+      nact.stop(actor);
+    });
 
-  const nactRef = nact.spawn(
-    parent.ref as nact.Ref<unknown>,
-    (state: { value: State }, msg: Msg) => {
-      state.value = spec.handle(state.value, msg, holder.self!);
-      life.current = state.value;
-      return state;
-    },
+  const actor = nact.spawn(
+    above,
+    (_state: unknown, msg: Msg | typeof STILLBORN) => handled(life, msg, holder.self!),
     spec.name,
     {
-      initialStateFunc: (ctx: { self: unknown }) => {
+      initialStateFunc: (ctx: { self: nact.Ref<unknown> }) => {
         holder.self ??= refTo(ctx.self);
-        life.current = spec.init(holder.self);
-        return { value: life.current };
+        born(life, holder.self, () => nact.dispatch(ctx.self, STILLBORN));
       },
-      onCrash: (_msg: unknown, error: unknown, ctx: CrashContext) => crashed(life, error, ctx),
+      onCrash: (msg: Msg, error: unknown, ctx: CrashContext) => crashed(life, msg, error, ctx),
       afterStop: () => ended(life),
-    } as unknown as nact.ActorProps<{ value: State }, Msg, nact.Ref<unknown>>,
-  );
+    } as unknown as nact.ActorProps<void, Msg | typeof STILLBORN, nact.Ref<unknown>>,
+  ) as nact.Ref<unknown>;
   system.nodes.set(path, life.node);
   life.siblings.set(path, stopSelf);
   system.children.set(parent.path, life.siblings);
-  return (holder.self ??= refTo(nactRef));
+  return (holder.self ??= refTo(actor));
+}
+
+/** Builds the state. nact would go on with messages after a throw, and have no state for them. */
+function born<State, Msg>(
+  life: Life<State, Msg>,
+  self: ActorRef<Msg>,
+  crashSoon: () => void,
+): void {
+  life.stillborn = undefined;
+  try {
+    life.current = life.spec.init(self);
+  } catch (error) {
+    life.stillborn = { error };
+    crashSoon();
+  }
+}
+
+function handled<State, Msg>(
+  life: Life<State, Msg>,
+  msg: Msg | typeof STILLBORN,
+  self: ActorRef<Msg>,
+): void {
+  if (life.stillborn !== undefined) throw life.stillborn.error;
+  if (msg === STILLBORN) return; // another message came first and crashed it
+  life.current = life.spec.handle(life.current as State, msg, self);
+  life.waiting.delete(msg);
 }
 
 /** nact's answers to a crash. */
@@ -180,6 +222,7 @@ interface CrashContext {
 /** A handler threw: children die with the state that spawned them, then a restart or the end. */
 async function crashed<State, Msg>(
   life: Life<State, Msg>,
+  msg: Msg,
   error: unknown,
   ctx: CrashContext,
 ): Promise<symbol> {
@@ -190,7 +233,9 @@ async function crashed<State, Msg>(
   const afterMs = decision.kind === "restart" ? decision.afterMs : 0;
   system.onCrash({ path: node.path, error, decision: decision.kind, afterMs });
   stopBelow(system, node.path);
+  if (life.waiting.delete(msg)) spec.refuse?.(msg, node.lastCrash);
   if (decision.kind === "give-up") {
+    life.live = false;
     node.state = "broken";
     life.siblings.delete(node.path);
     spec.onBroken?.(node.lastCrash);
@@ -220,27 +265,31 @@ function ended<State, Msg>(life: Life<State, Msg>): void {
     system.nodes.delete(node.path);
   }
   spec.afterStop?.(old);
+  for (const msg of life.waiting) spec.refuse?.(msg, whyStopped(life.node));
+  life.waiting.clear();
 }
 
-function makeRef<Msg>(
+const whyStopped = (node: Entry): string | undefined =>
+  node.state === "broken" ? node.lastCrash : undefined;
+
+function makeRef<State, Msg>(
+  life: Life<State, Msg>,
   path: string,
-  ref: unknown,
-  live: () => boolean,
+  place: Place,
   stop: () => void,
 ): ActorRef<Msg> {
+  const { refuse } = life.spec;
   return {
     path,
-    scope: { path, ref },
+    scope: { path, ref: place },
     tell: (msg) => {
-      if (!live()) return;
-      try {
-        nact.dispatch(ref as nact.Ref<Msg>, msg);
-      } catch {
-        // Stopped between the check and the dispatch: late messages are dropped by design.
-      }
+      if (life.live) {
+        if (refuse !== undefined) life.waiting.add(msg);
+        nact.dispatch(place.actor as nact.Ref<Msg>, msg);
+      } else if (refuse !== undefined) setImmediate(() => refuse(msg, whyStopped(life.node)));
     },
     stop,
-    stopped: () => !live(),
+    stopped: () => !life.live,
   };
 }
 

@@ -25,7 +25,11 @@ interface KnownSize {
 /** Answers about one timeline's store. Every `at` must be at or below what has been ingested, or LSN_MAX for "now". */
 export class Relations {
   private readonly store: TimelineStore;
-  private readonly known = new LRUCache<string, KnownSize>({ max: RELATION_SIZES_MAX });
+  // Bounded by `maxSize`, because `max` would set its memory aside at once, for every timeline.
+  private readonly known = new LRUCache<string, KnownSize>({
+    maxSize: RELATION_SIZES_MAX,
+    sizeCalculation: () => 1,
+  });
 
   constructor(store: TimelineStore) {
     this.store = store;

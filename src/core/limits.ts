@@ -159,3 +159,32 @@ export const STALL_RETRY_MS = 1_000;
 export const COMPUTE_STREAM_MS_MAX = 60_000;
 /** Sealing on request must end within this time, ms: two full layers on a slow disk. */
 export const CHECKPOINT_MS_MAX = 5 * 60_000;
+
+/** So many tiers of similar size are merged into one. Two would write each byte twice as often, eight leave twice as many layers to look into. */
+export const MERGE_FAN_IN = 4;
+/** A tier up to this many times as large as all newer ones of its merge joins it. */
+export const MERGE_STEP_RATIO = 2;
+/** Tiers up to this size, bytes, join any merge: those of idle timelines, which are sealed early. */
+export const MERGE_SMALL_BYTES = 4 * MiB;
+/** Tiers of one timeline after compaction: with the open layer a read looks into at most eight layers. */
+export const TIERS_MAX = 7;
+/** The oldest tier is rewritten when what would be folded into it has at least this part of its size. */
+export const COLLECT_PART = 0.5;
+/** More records than this behind a page, and merging leaves an image; native operations, which are a hundred times cheaper, IMAGE_OPS_MAX. */
+export const IMAGE_RECORDS_MAX = 16;
+export const IMAGE_OPS_MAX = 64;
+/** A merged layer is cut at the next key after this many bytes: small enough to be rewritten, uploaded or fetched alone. */
+export const MERGED_LAYER_BYTES_MAX = 128 * MiB;
+/** One turn of merging: keys looked at or LMDB entries written, and ms, whichever comes first. Page reads wait for at most one. */
+export const MERGE_KEYS_PER_TURN = 1_000;
+export const MERGE_TURN_MS_MAX = 5;
+/** Pages that one turn of merging asks of WAL redo: enough to keep its processes busy, small enough that readers hardly wait behind them. */
+export const MERGE_IMAGES_PER_TURN = 64;
+/** A merge that failed (a full disk) is tried again after this time, ms. */
+export const MERGE_RETRY_MS = 60_000;
+/** How often a timeline looks whether its cutoff may move, ms. */
+export const GC_PERIOD_MS = 10 * 60_000;
+/** Default of how long history is readable, ms: seven days. */
+export const RETENTION_MS = 7 * 24 * 3_600_000;
+/** Default of how much WAL stays readable whatever its age, bytes. */
+export const RETENTION_WAL_BYTES = 64 * MiB;

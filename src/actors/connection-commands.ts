@@ -5,10 +5,10 @@ import { MalformedInput, unreachable } from "../core/assert.ts";
 import type { FrontendKind } from "../core/connection.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { Lsn } from "../core/lsn.ts";
+import { type Claims, NOBODY, type Need, checkPermission } from "../core/permission.ts";
 import { gzipped } from "../io/gzip.ts";
 import type { Log } from "../io/log.ts";
 import { type PageServiceCommand, parseCommand } from "../protocol/page-service-command.ts";
-import type { Principal } from "../protocol/pg-handshake.ts";
 import {
   SQLSTATE,
   type SqlState,
@@ -49,8 +49,26 @@ export interface CommandHost {
   readonly closeNow: (state: SqlState, text: string) => void;
 }
 
+/**
+ * What a command needs; undefined: anybody who logged in may use it. Leases are readers' business: a
+ * compute at a fixed LSN cannot do without.
+ */
+export function commandNeed(command: PageServiceCommand): Need | undefined {
+  switch (command.kind) {
+    case "pagestream":
+    case "basebackup":
+    case "fullbackup":
+    case "lease-lsn":
+      return { kind: "read", tenant: command.tenant, timeline: command.timeline };
+    case "set":
+      return undefined;
+    default:
+      return unreachable(command);
+  }
+}
+
 export class CommandRunner {
-  principal: Principal = { mayUse: () => false };
+  claims: Claims = NOBODY;
   /** Since when a command waits for its timeline or its backup's next bytes, ms. */
   waitingSinceMs: number | undefined;
   private readonly host: CommandHost;
@@ -105,8 +123,15 @@ export class CommandRunner {
     const parsed = parseCommand(query);
     if (!parsed.ok) return this.fail(parsed.error);
     const command = parsed.value;
+    const need = commandNeed(command);
+    if (need !== undefined) {
+      const permitted = checkPermission(this.claims, need);
+      if (!permitted.ok) {
+        this.host.log.warn({ command: command.kind, reason: permitted.error }, "refused");
+        return this.fail("JWT authentication error");
+      }
+    }
     if (command.kind === "set") return this.complete();
-    if (!this.principal.mayUse(command.tenant)) return this.fail("JWT authentication error");
     switch (command.kind) {
       case "pagestream":
         return this.host.stream(command);

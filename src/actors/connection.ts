@@ -13,12 +13,14 @@ import {
   HANDSHAKE_MS_MAX,
   SEND_STALL_MS_MAX,
 } from "../core/limits.ts";
+import type { Claims } from "../core/permission.ts";
+import { type Result, err } from "../core/result.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import type { Link } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
 import { type PageServiceCommand } from "../protocol/page-service-command.ts";
 import { Framer } from "../protocol/pg-frames.ts";
-import { type Authenticate, Handshake } from "../protocol/pg-handshake.ts";
+import { type Authenticate, Handshake, type HandshakeStep } from "../protocol/pg-handshake.ts";
 import {
   SQLSTATE,
   type SqlState,
@@ -104,6 +106,7 @@ class Connection {
   private stream: PageStream | undefined;
   /** Whole messages that wait for room or for the end of a command. */
   private held: { readonly type: number; readonly body: Uint8Array }[] = [];
+  private checking = false;
   private proceeding = false;
   private ended = false;
   private cancelWatch: () => void;
@@ -176,6 +179,10 @@ class Connection {
 
   private onLogin(chunk: Uint8Array): void {
     const step = this.handshake!.push(chunk);
+    this.onLoginStep(step);
+  }
+
+  private onLoginStep(step: HandshakeStep): void {
     if (step.kind === "close") {
       if (step.reason !== undefined) this.log.error(step.reason);
       this.close(...step.bytes);
@@ -183,12 +190,29 @@ class Connection {
     }
     if (step.bytes.length > 0) this.outbox.send(...step.bytes);
     if (step.kind === "more") return;
+    if (step.kind === "check") return this.awaitVerdict(step.verdict);
     this.handshake = undefined;
-    this.commands.principal = step.principal;
+    this.commands.claims = step.claims;
     const application = step.parameters.get("application_name");
     if (application !== undefined) this.log = this.log.child({ application });
     this.log.debug("connected");
     if (step.rest.length > 0) this.framer.push(step.rest);
+  }
+
+  /** Nothing is read while a token is being checked. */
+  private awaitVerdict(verdict: Promise<Result<Claims, string>>): void {
+    this.checking = true;
+    const decided = (result: Result<Claims, string>): void =>
+      this.guarded(() => {
+        this.checking = false;
+        if (this.phase === "closing") return;
+        this.onLoginStep(this.handshake!.checked(result));
+        this.proceed();
+      });
+    verdict.then(decided, (error: unknown) => {
+      this.log.error({ err: error }, "a token could not be checked");
+      decided(err("JWT authentication error"));
+    });
   }
 
   private onMessage(type: number, body: Uint8Array): void {
@@ -198,7 +222,7 @@ class Connection {
 
   /** Whether a message can be handled now. */
   private get ready(): boolean {
-    if (this.phase === "busy") return false;
+    if (this.checking || this.phase === "busy") return false;
     return this.stream === undefined ? this.outbox.room > 0 : this.stream.hasRoom;
   }
 
@@ -288,7 +312,7 @@ class Connection {
   private onEnd(): void {
     this.ended = true;
     if (this.phase === "closing") return;
-    if (this.held.length > 0 || this.phase === "busy") return;
+    if (this.held.length > 0 || this.checking || this.phase === "busy") return;
     if (this.framer.pendingBytes > 0) {
       throw new MalformedInput("the client closed in the middle of a message");
     }

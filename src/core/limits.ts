@@ -153,8 +153,6 @@ export const LEASE_MS = 10 * 60_000;
 export const TIMELINE_TICK_MS = 1_000;
 /** How long a branch waits before it looks again whether its ancestor is loaded, ms. */
 export const ANCESTOR_POLL_MS = 20;
-/** Pause before WAL that found the disk full is offered again, ms. */
-export const STALL_RETRY_MS = 1_000;
 /** How long a started compute's WAL may take to begin to stream, or a stopped one's to arrive, ms. */
 export const COMPUTE_STREAM_MS_MAX = 60_000;
 /** Sealing on request must end within this time, ms: two full layers on a slow disk. */
@@ -188,3 +186,20 @@ export const GC_PERIOD_MS = 10 * 60_000;
 export const RETENTION_MS = 7 * 24 * 3_600_000;
 /** Default of how much WAL stays readable whatever its age, bytes. */
 export const RETENTION_WAL_BYTES = 64 * MiB;
+
+/** Over the budget an open layer is frozen from this size on, bytes. A smaller one is not worth a file. */
+export const OPEN_LAYER_BUDGET_BYTES_MIN = 1 * MiB;
+/** A layer that could not be sealed (a full disk) is tried again after this time, ms. */
+export const SEAL_RETRY_MS = 5_000;
+/** A timeline that found the disk full while it was loaded is loaded again after this time, ms. */
+export const LOAD_RETRY_MS = 5_000;
+/** Leases of one timeline that have not ended. They are renewed, not gathered: more is a mistake or an attack. */
+export const LEASES_MAX = 1_000;
+/** Public keys that tokens may be signed with: each rotation leaves one. A token may have to be tried against all. */
+export const AUTH_KEYS_MAX = 64;
+/** A file of public keys, bytes. */
+export const AUTH_KEY_BYTES_MAX = 1 * MiB;
+/** Fetching public keys from a URL, ms. */
+export const AUTH_KEYS_MS_MAX = 10_000;
+/** Runs of a sealed layer that one turn of the store's check reads. A few ms. */
+export const CHECK_RUNS_PER_TURN = 500;

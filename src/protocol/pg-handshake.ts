@@ -7,8 +7,8 @@
 // PostgreSQL's documentation (StartupMessage, SSLRequest), pqcomm.h for the codes.
 
 import { MalformedInput } from "../core/assert.ts";
-import type { TenantId } from "../core/ids.ts";
 import { STARTUP_PACKET_BYTES_MAX } from "../core/limits.ts";
+import { type Claims, TRUSTED } from "../core/permission.ts";
 import type { Result } from "../core/result.ts";
 import { ByteReader } from "./bytes.ts";
 import {
@@ -25,36 +25,34 @@ import {
 /** Parameters of a startup packet: user, database, application_name, options … */
 export type StartupParameters = ReadonlyMap<string, string>;
 
-/** Who logged in, and what they may use. */
-export interface Principal {
-  /** `tenant` undefined: a command that is bound to no tenant. */
-  readonly mayUse: (tenant: TenantId | undefined) => boolean;
-}
-
-export const ANYONE: Principal = { mayUse: () => true };
-
 export type LoginDecision =
-  | { readonly kind: "accept"; readonly principal: Principal }
+  | { readonly kind: "accept"; readonly claims: Claims }
   /** Ask for a password in clear text (a token) and check it. The error is the text for the client. */
   | {
       readonly kind: "ask-password";
-      readonly check: (password: string) => Result<Principal, string>;
+      readonly check: (password: string) => Promise<Result<Claims, string>>;
     }
   | { readonly kind: "refuse"; readonly state: SqlState; readonly text: string };
 
 export type Authenticate = (parameters: StartupParameters) => LoginDecision;
 
 /** Everyone may come in: for a listener that only trusted machines reach. */
-export const trust: Authenticate = () => ({ kind: "accept", principal: ANYONE });
+export const trust: Authenticate = () => ({ kind: "accept", claims: TRUSTED });
 
 export type HandshakeStep =
   /** Send `bytes` (perhaps none) and go on. */
   | { readonly kind: "more"; readonly bytes: readonly Uint8Array[] }
+  /** Send `bytes`, wait for the verdict on the password and hand it to `checked`. */
+  | {
+      readonly kind: "check";
+      readonly bytes: readonly Uint8Array[];
+      readonly verdict: Promise<Result<Claims, string>>;
+    }
   | {
       readonly kind: "done";
       readonly bytes: readonly Uint8Array[];
       readonly parameters: StartupParameters;
-      readonly principal: Principal;
+      readonly claims: Claims;
       /** What came after the login: messages for the framer. */
       readonly rest: Uint8Array;
     }
@@ -81,7 +79,8 @@ export class Handshake {
   private held: Uint8Array = new Uint8Array(0);
   private refusedEncryptions = 0;
   private startup: StartupParameters | undefined;
-  private check: ((password: string) => Result<Principal, string>) | undefined;
+  private check: ((password: string) => Promise<Result<Claims, string>>) | undefined;
+  private checking = false;
 
   constructor(authenticate: Authenticate) {
     this.authenticate = authenticate;
@@ -92,11 +91,19 @@ export class Handshake {
     this.held = this.held.length === 0 ? chunk : concat(this.held, chunk);
     const sent: Uint8Array[] = [];
     for (;;) {
+      if (this.checking) return { kind: "more", bytes: sent };
       const step = this.startup === undefined ? this.onPacket() : this.onPassword();
       if (step === undefined) return { kind: "more", bytes: sent };
       if (step.kind !== "more") return { ...step, bytes: [...sent, ...step.bytes] };
       sent.push(...step.bytes);
     }
+  }
+
+  /** The verdict on the password that `push` gave out. */
+  checked(verdict: Result<Claims, string>): HandshakeStep {
+    this.checking = false;
+    if (verdict.ok) return this.accept(verdict.value, [], []);
+    return refused(SQLSTATE.internalError, verdict.error);
   }
 
   /** One packet before the login; undefined while it is not whole. */
@@ -135,7 +142,7 @@ export class Handshake {
       parameterStatus("integer_datetimes", "on"),
       parameterStatus("server_version", SERVER_VERSION),
     ];
-    return this.accept(decision.principal, negotiated, settings);
+    return this.accept(decision.claims, negotiated, settings);
   }
 
   private onPassword(): HandshakeStep | undefined {
@@ -148,13 +155,12 @@ export class Handshake {
     const reader = new ByteReader(body);
     const password = reader.cstring("password");
     reader.end("password message");
-    const checked = this.check!(password);
-    if (checked.ok) return this.accept(checked.value, [], []);
-    return refused(SQLSTATE.internalError, checked.error);
+    this.checking = true;
+    return { kind: "check", bytes: [], verdict: this.check!(password) };
   }
 
   private accept(
-    principal: Principal,
+    claims: Claims,
     before: readonly Uint8Array[],
     settings: readonly Uint8Array[],
   ): HandshakeStep {
@@ -167,7 +173,7 @@ export class Handshake {
       ...settings,
       readyForQuery(),
     ];
-    return { kind: "done", bytes, parameters: this.startup!, principal, rest };
+    return { kind: "done", bytes, parameters: this.startup!, claims, rest };
   }
 
   /** Cuts off a message whose length word, itself included, stands at `at`; gives what follows the word. */

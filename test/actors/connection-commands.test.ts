@@ -80,8 +80,10 @@ describe("simple queries", () => {
     await start({
       authenticate: () => ({
         kind: "ask-password",
-        check: (token) =>
-          token === "t" ? ok({ mayUse: (t) => t === tenant }) : err("JWT authentication error"),
+        check: async (token) =>
+          token === "t"
+            ? ok({ scope: "tenant", tenant, timeline: undefined })
+            : err("JWT authentication error"),
       }),
       lease: () => 1,
     });

@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { afterEach, describe, expect, test } from "vitest";
 import { Lsn } from "../../src/core/lsn.ts";
 import { err, ok } from "../../src/core/result.ts";
-import { ANYONE } from "../../src/protocol/pg-handshake.ts";
+import { TRUSTED } from "../../src/core/permission.ts";
 import {
   MISSING,
   type PageServiceOptions,
@@ -111,7 +111,8 @@ describe("psql", () => {
       lease: () => 1,
       authenticate: () => ({
         kind: "ask-password",
-        check: (token) => (token === "secret" ? ok(ANYONE) : err("JWT authentication error")),
+        check: async (token) =>
+          token === "secret" ? ok(TRUSTED) : err("JWT authentication error"),
       }),
     };
     const lease = [`lease lsn ${TENANT} ${TIMELINE} 0/10`];

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { MalformedInput } from "../../src/core/assert.ts";
 import { parseTenantId } from "../../src/core/ids.ts";
+import { TRUSTED as TRUSTED_CLAIMS } from "../../src/core/permission.ts";
 import { err, ok } from "../../src/core/result.ts";
 import {
-  ANYONE,
   type Authenticate,
   Handshake,
   type HandshakeStep,
@@ -54,7 +54,7 @@ describe("login", () => {
     for (let size = 1; size <= input.length; size++) {
       const { text, step } = login(input, size);
       expect(text).toBe(`NN${TRUSTED}`);
-      expect(step).toMatchObject({ kind: "done", principal: ANYONE });
+      expect(step).toMatchObject({ kind: "done", claims: TRUSTED_CLAIMS });
       if (step.kind === "done") expect(step.parameters.get("application_name")).toBe("a");
     }
   });
@@ -76,29 +76,45 @@ describe("login", () => {
   });
 
   const tenant = parseTenantId("0123456789abcdef0123456789abcdef");
+  const claims = { scope: "tenant", tenant, timeline: undefined } as const;
   const byPassword: Authenticate = () => ({
     kind: "ask-password",
-    check: (given) =>
-      given === "token" ? ok({ mayUse: (t) => t === tenant }) : err("JWT authentication error"),
+    check: async (given) => (given === "token" ? ok(claims) : err("JWT authentication error")),
   });
 
-  test("password: asked for, checked, and the principal is who it says", () => {
-    const input = Buffer.concat([startup(), password("token")]);
+  /** As `login`, with the verdict on the password and what comes after it. */
+  async function checkedLogin(input: Buffer, size: number) {
+    const handshake = new Handshake(byPassword);
+    const sent: Uint8Array[] = [];
+    let step: HandshakeStep = { kind: "more", bytes: [] };
+    let verdict: Extract<HandshakeStep, { kind: "check" }>["verdict"] | undefined;
+    for (let at = 0; at < input.length; at += size) {
+      step = handshake.push(input.subarray(at, at + size));
+      sent.push(...step.bytes);
+      if (step.kind === "check") ({ verdict } = step);
+    }
+    step = handshake.checked(await verdict!);
+    sent.push(...step.bytes);
+    return { text: Buffer.concat(sent).toString("latin1"), step };
+  }
+
+  test("password: asked for, checked, and the claims are what it says", async () => {
+    const input = Buffer.concat([startup(), password("token"), Buffer.from("Q ahead")]);
     for (let size = 1; size <= input.length; size++) {
-      const { text, step } = login(input, size, byPassword);
+      const { text, step } = await checkedLogin(input, size);
       expect(text).toBe(
         "R\0\0\0\x08\0\0\0\x03" +
           "R\0\0\0\x08\0\0\0\0" +
           "S\0\0\0\x19client_encoding\0UTF8\0" +
           "Z\0\0\0\x05I",
       );
-      expect(step.kind === "done" && step.principal.mayUse(tenant)).toBe(true);
-      expect(step.kind === "done" && step.principal.mayUse(undefined)).toBe(false);
+      expect(step).toMatchObject({ kind: "done", claims });
+      expect(step.kind === "done" && Buffer.from(step.rest).toString()).toBe("Q ahead");
     }
   });
 
-  test("a wrong password is refused with XX000", () => {
-    const { text, step } = login(Buffer.concat([startup(), password("no")]), 7, byPassword);
+  test("a wrong password is refused with XX000", async () => {
+    const { text, step } = await checkedLogin(Buffer.concat([startup(), password("no")]), 7);
     expect(step).toMatchObject({
       kind: "close",
       reason: "login refused: JWT authentication error",

@@ -31,7 +31,7 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   },
   "src/io/": {
     from: ["src/core/", "src/protocol/", "src/io/"],
-    packages: ["node:", "pg", "pino", "pino-pretty", "tar-stream"],
+    packages: ["node:", "jose", "pg", "pino", "pino-pretty", "tar-stream"],
   },
   "src/actors/": {
     from: ["src/core/", "src/protocol/", "src/store/", "src/io/", "src/actors/"],
@@ -72,7 +72,8 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
 export const SOLE_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   nact: ["src/actors/runtime.ts"],
   lmdb: ["src/store/catalog.ts", "src/store/layer-writer.ts", "src/store/sealed-file.ts"],
-  fastify: ["src/http/server.ts", "src/http/errors.ts"],
+  fastify: ["src/http/server.ts", "src/http/errors.ts", "src/http/authorize.ts"],
+  jose: ["src/io/tokens.ts"],
 };
 
 export function wrongImports(source: Source): readonly string[] {

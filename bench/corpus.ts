@@ -1,71 +1,189 @@
-// WAL to measure with: a cluster at rest (what a page server imports), the WAL that pgbench then
-// wrote, and the same cluster as a crash left it (what PostgreSQL recovers). Nothing was written
-// back in between, so PostgreSQL's recovery has all of the work to do.
+// WAL to measure with: clusters at rest (what a page server imports), and copies of them that have
+// worked and crashed (what PostgreSQL recovers, and where the WAL is). Nothing was written back in
+// between, so PostgreSQL's recovery has all of the work to do.
 
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { startPostgres } from "../test/support/postgres.ts";
+import { Lsn } from "../src/core/lsn.ts";
+import { readControlFile } from "../src/protocol/control-file.ts";
+import { walFileName } from "../src/protocol/data-dir-names.ts";
+import { type TestPostgres, postgresTempDir, startPostgres } from "../test/support/postgres.ts";
 
-export interface Corpus {
-  /** Cleanly stopped cluster from before the WAL; its checkpoint is where the WAL begins. */
-  readonly baseDir: string;
-  /** The crashed cluster; its pg_wal has the WAL. */
-  readonly crashedDir: string;
-  /** End of the WAL as the primary knew it just before the crash, "X/Y". */
-  readonly endLsn: string;
-  readonly cleanup: () => Promise<void>;
+/** A cluster at rest: what a page server imports. */
+export interface Base {
+  readonly dataDir: string;
+  /** Its shutdown checkpoint: the first record of WAL that follows. */
+  readonly startLsn: Lsn;
+  /** A table of it whose pages are full. */
+  readonly table: Table;
 }
 
-export interface CorpusOptions {
-  /** pgbench scale: 15 MB each. */
-  readonly scale: number;
-  readonly seconds: number;
-  readonly fullPageWrites: boolean;
+export interface Table {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+  readonly blocks: number;
 }
 
-/** Makes a corpus; takes `seconds` and a few more. */
-export async function makeCorpus(options: CorpusOptions): Promise<Corpus> {
-  const pg = await startPostgres({
-    settings: {
-      shared_buffers: "2GB",
-      full_page_writes: options.fullPageWrites ? "on" : "off",
-      wal_compression: "off",
-      synchronous_commit: "off",
-      fsync: "off",
-      autovacuum: "off",
-      checkpoint_timeout: "1h",
-      max_wal_size: "64GB",
-      bgwriter_lru_maxpages: "0",
-      wal_keep_size: "64GB",
-    },
-  });
-  await pg.pgbench(["-i", "-q", "-s", String(options.scale)]);
-  await pg.sql("VACUUM ANALYZE");
-  await pg.stop("fast");
-  const baseDir = `${pg.dataDir}.base`;
-  fs.cpSync(pg.dataDir, baseDir, { recursive: true, preserveTimestamps: true });
-  await pg.start();
-  await pg.pgbench(["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", String(options.seconds)]);
-  // Everything up to here reaches the WAL files before the crash.
-  const endLsn = await pg.sql("CREATE TABLE corpus_end(); SELECT pg_current_wal_flush_lsn()");
-  await pg.kill();
-  return {
-    baseDir,
-    crashedDir: pg.dataDir,
-    endLsn: endLsn.trim().split("\n").at(-1)!,
-    cleanup: async () => {
+/** A copy of a base that has worked and crashed. */
+export interface Crashed {
+  /** Its pg_wal has the WAL from the base's checkpoint on. */
+  readonly dataDir: string;
+  /** End of the last record, a segment switch. */
+  readonly endLsn: Lsn;
+}
+
+const SPC_DEFAULT = 1663;
+/** Clients of pgbench. */
+const CLIENTS = 8;
+
+/** pgbench's own TPC-B-like transaction, its statements sent in one go: the same WAL in half the time. */
+const SCRIPT = `
+\\set aid random(1, 100000 * :scale)
+\\set bid random(1, 1 * :scale)
+\\set tid random(1, 10 * :scale)
+\\set delta random(-5000, 5000)
+\\startpipeline
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+UPDATE pgbench_tellers SET tbalance = tbalance + :delta WHERE tid = :tid;
+UPDATE pgbench_branches SET bbalance = bbalance + :delta WHERE bid = :bid;
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)
+  VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);
+END;
+\\endpipeline
+`;
+
+/** Settings of all clusters, also while they recover: memory for all of it, no checkpoint on its own. */
+export const SETTINGS = {
+  shared_buffers: "3GB",
+  wal_compression: "off",
+  autovacuum: "off",
+  checkpoint_timeout: "1h",
+  max_wal_size: "64GB",
+  wal_keep_size: "64GB",
+  bgwriter_lru_maxpages: "0",
+  synchronous_commit: "off",
+  fsync: "off",
+};
+
+/** Where clusters of one run lie. */
+export class Corpora {
+  private readonly home = postgresTempDir("bench-corpus-");
+  private made = 0;
+
+  /** pgbench's tables; 15 MB for each unit of `scale`. */
+  pgbenchBase(scale: number): Promise<Base> {
+    return this.base("pgbench_accounts", async (pg) => {
+      await pg.pgbench(["-i", "-q", "-s", `${scale}`]);
+      await pg.sql("VACUUM ANALYZE");
+    });
+  }
+
+  /** A table of `pages` pages with one row each and much room behind it, all in one table. */
+  roomyBase(pages: number): Promise<Base> {
+    return this.base("roomy", async (pg) => {
+      await pg.sql(
+        "CREATE TABLE roomy (n int, filler text) WITH (fillfactor = 10); " +
+          `INSERT INTO roomy SELECT 0, repeat('x', 400) FROM generate_series(1, ${pages})`,
+      );
+    });
+  }
+
+  /** initdb, and a table of one row. */
+  emptyBase(): Promise<Base> {
+    return this.base("one", async (pg) => {
+      await pg.sql("CREATE TABLE one AS SELECT 1 AS n");
+    });
+  }
+
+  private async base(table: string, fill: (pg: TestPostgres) => Promise<void>): Promise<Base> {
+    const dataDir = this.name();
+    const pg = await startPostgres({ settings: SETTINGS });
+    try {
+      await fill(pg);
+      const facts = await pg.sql(
+        `SELECT d.oid, pg_relation_filenode('${table}'), pg_relation_size('${table}') / 8192
+           FROM pg_database d WHERE datname = current_database()`,
+      );
+      const [db, rel, blocks] = facts.split("|").map(Number);
+      await pg.stop("fast");
+      copyTree(pg.dataDir, dataDir);
+      const control = readControlFile(fs.readFileSync(`${dataDir}/global/pg_control`), 15);
+      return {
+        dataDir,
+        startLsn: control.checkPointCopy.redo,
+        table: { spc: SPC_DEFAULT, db: db!, rel: rel!, blocks: blocks! },
+      };
+    } finally {
       await pg.cleanup();
-      fs.rmSync(baseDir, { recursive: true, force: true });
-    },
-  };
+    }
+  }
+
+  /** Runs `transactions` of pgbench for each of its eight clients on a copy of `base`, then a crash. */
+  pgbench(
+    base: Base,
+    work: { readonly scale: number; readonly transactions: number },
+    fullPageWrites: "on" | "off",
+  ): Promise<Crashed> {
+    return this.crashed(base, { full_page_writes: fullPageWrites }, async (pg) => {
+      const script = path.join(pg.socketDir, "tpcb.sql");
+      fs.writeFileSync(script, SCRIPT, { mode: 0o644 });
+      const amount = ["-c", `${CLIENTS}`, "-j", "2", "-t", `${work.transactions}`];
+      const load = ["-f", script, "-D", `scale=${work.scale}`];
+      await pg.pgbench(["-n", "-M", "prepared", ...amount, ...load]);
+    });
+  }
+
+  /** Updates every row of the roomy table so often, without images: as many records for every page. */
+  updates(base: Base, times: number): Promise<Crashed> {
+    return this.crashed(base, { full_page_writes: "off" }, async (pg) => {
+      // In one transaction, or pages would be pruned between the updates.
+      const update = "UPDATE roomy SET n = n + 1;\n";
+      await pg.sql(`BEGIN;\n${update.repeat(times)}COMMIT`);
+    });
+  }
+
+  private async crashed(
+    base: Base,
+    settings: Readonly<Record<string, string>>,
+    work: (pg: TestPostgres) => Promise<void>,
+  ): Promise<Crashed> {
+    const dataDir = this.name();
+    copyTree(base.dataDir, dataDir);
+    const pg = await startPostgres({ dataDir, settings: { ...SETTINGS, ...settings } });
+    try {
+      await work(pg);
+      // The switch flushes everything before it: what the crash leaves is known to the byte.
+      const endLsn = Lsn.parse(await pg.sql("SELECT pg_switch_wal()"));
+      await pg.kill();
+      fs.rmSync(`${dataDir}/postmaster.pid`, { force: true });
+      return { dataDir, endLsn };
+    } finally {
+      await pg.cleanup();
+    }
+  }
+
+  private name(): string {
+    return path.join(this.home, `cluster-${++this.made}`);
+  }
+
+  remove(dataDir: string): void {
+    fs.rmSync(dataDir, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  cleanup(): void {
+    this.remove(this.home);
+  }
 }
 
-/** WAL segment files of a corpus from the one that holds `startLsn`, in order. */
-export function walSegments(corpus: Corpus): readonly string[] {
-  const dir = path.join(corpus.crashedDir, "pg_wal");
-  return fs
-    .readdirSync(dir)
-    .filter((name) => /^[0-9A-F]{24}$/.test(name))
-    .sort()
-    .map((name) => path.join(dir, name));
+/** Copies a directory with owners and modes; the copy must not exist. */
+export function copyTree(from: string, to: string): void {
+  execFileSync("cp", ["-a", "--reflink=auto", from, to]);
 }
+
+/** Path of the segment file that holds `lsn`, in a data directory of timeline 1. */
+export const segmentPath = (dataDir: string, lsn: Lsn): string =>
+  path.join(dataDir, "pg_wal", walFileName(1, lsn));

@@ -1,0 +1,125 @@
+// The process of a benchmark's page server: does what its parent asks, one thing after the other,
+// and answers each with a value or an error. Ends with its parent.
+
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import type { TimelineHandle } from "../src/actors/directory.ts";
+import { ask } from "../src/actors/runtime.ts";
+import type { TenantMsg } from "../src/actors/tenant.ts";
+import type { AdminError } from "../src/core/admin-error.ts";
+import { Arena } from "../src/core/arena.ts";
+import { type TimelineId, parseTimelineId } from "../src/core/ids.ts";
+import { type Lsn, WAL_SEGMENT_BYTES } from "../src/core/lsn.ts";
+import type { Result } from "../src/core/result.ts";
+import { WalDecoder } from "../src/protocol/wal/decoder.ts";
+import { segmentPath } from "./corpus.ts";
+import { feedWal } from "./feed.ts";
+import { type BenchServer, startBenchServer } from "./page-server.ts";
+
+export type ServerCommand =
+  | { readonly do: "start"; readonly dataDir: string }
+  | { readonly do: "import"; readonly timeline: TimelineId; readonly from: string }
+  /** Takes in the WAL of a data directory and seals it; gives the seconds that took. */
+  | {
+      readonly do: "ingest";
+      readonly timeline: TimelineId;
+      readonly from: string;
+      readonly end: Lsn;
+    }
+  /** Records in the WAL of a data directory from `start` on; not part of any measurement. */
+  | { readonly do: "count"; readonly from: string; readonly start: Lsn; readonly end: Lsn }
+  /** Waits until a timeline of the store is loaded. */
+  | { readonly do: "await"; readonly timeline: TimelineId }
+  /** Branches a timeline at its end; gives the milliseconds until the answer. */
+  | { readonly do: "branch"; readonly timeline: TimelineId; readonly name: string }
+  | { readonly do: "stop" };
+
+const BRANCH_MS_MAX = 60_000;
+
+let server: BenchServer | undefined;
+
+function running(): BenchServer {
+  if (server === undefined) throw new Error("the page server is not started");
+  return server;
+}
+
+async function perform(command: ServerCommand): Promise<number> {
+  switch (command.do) {
+    case "start":
+      server = await startBenchServer(command.dataDir);
+      return server.port;
+    case "import":
+      await running().importCluster(command.timeline, command.from);
+      return 0;
+    case "ingest":
+      return ingest(command.timeline, command.from, command.end);
+    case "await":
+      await running().loaded(command.timeline);
+      return 0;
+    case "branch":
+      return branch(command.timeline, command.name);
+    case "count":
+      return countRecords(command.from, command.start, command.end);
+    case "stop":
+      await running().stop();
+      return 0;
+  }
+}
+
+async function ingest(timeline: TimelineId, from: string, end: Lsn): Promise<number> {
+  const { ref } = running().timeline(timeline);
+  const started = performance.now();
+  await feedWal(ref, from, end);
+  await running().seal(timeline);
+  return (performance.now() - started) / 1000;
+}
+
+async function branch(ancestor: TimelineId, name: string): Promise<number> {
+  const { tenant } = running();
+  const lsn = running().timeline(ancestor).facts.positions.durable;
+  const id = parseTimelineId(randomBytes(16).toString("hex"));
+  const request = { id, name, ancestor, lsn };
+  const started = performance.now();
+  const made = await ask<TenantMsg, Result<TimelineHandle, AdminError>>(
+    tenant.ref,
+    (reply) => ({ kind: "branch", request, reply }),
+    BRANCH_MS_MAX,
+  );
+  const ms = performance.now() - started;
+  if (made === "timed-out") throw new Error("branching does not end");
+  if (!made.ok) throw new Error(JSON.stringify(made.error));
+  await running().loaded(id);
+  return ms;
+}
+
+function countRecords(from: string, start: Lsn, end: Lsn): number {
+  let records = 0;
+  const decoder = new WalDecoder({
+    version: 15,
+    start,
+    arena: new Arena(),
+    onRecord: () => void records++,
+  });
+  for (let at: number = start; at < end;) {
+    const segmentEnd = at - (at % WAL_SEGMENT_BYTES) + WAL_SEGMENT_BYTES;
+    const file = fs.readFileSync(segmentPath(from, at as Lsn));
+    const offset = at % WAL_SEGMENT_BYTES;
+    decoder.feed(file.subarray(offset, offset + Math.min(segmentEnd, end) - at));
+    at = segmentEnd;
+  }
+  return records;
+}
+
+let queue = Promise.resolve();
+process.on("message", (command: ServerCommand) => {
+  queue = queue
+    .then(() => perform(command))
+    .then(
+      (value) => void process.send?.({ value }),
+      (error: unknown) => {
+        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        process.send?.({ error: text });
+      },
+    );
+});
+process.on("disconnect", () => process.exit(0));

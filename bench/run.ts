@@ -1,0 +1,132 @@
+// `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
+// ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
+//
+//   npm run bench -- [--quick] [--json] [--only ingest-records,ingest-images,getpage,redo,branch]
+
+import { parseArgs } from "node:util";
+import { measureBranches } from "./branch.ts";
+import { type Base, Corpora } from "./corpus.ts";
+import { RECORDS_A_PAGE, measureImages, measureRedo } from "./getpage.ts";
+import { imageResults, measureIngest, memoryResults, recordResults } from "./ingest.ts";
+import { type Result, table } from "./result.ts";
+import { Stores } from "./stores.ts";
+
+interface Sizes {
+  readonly scale: number;
+  /** Of each of pgbench's eight clients. */
+  readonly transactions: number;
+  readonly rounds: number;
+  /** One load of GetPage. */
+  readonly seconds: number;
+  readonly redoPages: number;
+}
+
+/** 1 GB of database, 1 GB of WAL with images, a million records without. */
+const FULL: Sizes = { scale: 70, transactions: 25_000, rounds: 3, seconds: 4, redoPages: 20_000 };
+/** For tests: that everything runs, not what it says. */
+const QUICK: Sizes = { scale: 1, transactions: 500, rounds: 1, seconds: 0.5, redoPages: 1_000 };
+
+const PARTS = ["ingest-records", "ingest-images", "getpage", "redo", "branch"] as const;
+type Part = (typeof PARTS)[number];
+
+class Run {
+  private readonly corpora = new Corpora();
+  private readonly stores = new Stores();
+  private readonly sizes: Sizes;
+  private readonly wanted: ReadonlySet<Part>;
+  private readonly results: Result[] = [];
+
+  constructor(sizes: Sizes, wanted: ReadonlySet<Part>) {
+    this.sizes = sizes;
+    this.wanted = wanted;
+  }
+
+  async all(): Promise<readonly Result[]> {
+    const { scale, redoPages } = this.sizes;
+    const says = `pgbench's tables at scale ${scale}, and importing them`;
+    const pgbench = await this.step(says, () => this.corpora.pgbenchBase(scale));
+    const { dataDir: store } = await this.stores.imported(pgbench.dataDir);
+    await this.ingest("ingest-records", pgbench, store);
+    await this.ingest("ingest-images", pgbench, store);
+    await this.part("getpage", "GetPage with an image", () =>
+      measureImages(this.stores, store, pgbench, this.sizes),
+    );
+    await this.part("redo", `GetPage with ${RECORDS_A_PAGE} records to apply`, () =>
+      this.redo(redoPages),
+    );
+    await this.part("branch", "branches", async () => {
+      const empty = await this.corpora.emptyBase();
+      const { dataDir: small } = await this.stores.imported(empty.dataDir);
+      return measureBranches(this.stores, small, store);
+    });
+    return this.results;
+  }
+
+  private async ingest(
+    part: "ingest-records" | "ingest-images",
+    base: Base,
+    store: string,
+  ): Promise<void> {
+    const images = part === "ingest-images";
+    const fullPageWrites = images ? "on" : "off";
+    await this.part(part, `ingest, full_page_writes ${fullPageWrites}`, async () => {
+      const crashed = await this.corpora.pgbench(base, this.sizes, fullPageWrites);
+      const { rounds } = this.sizes;
+      const figures = await measureIngest(this.stores, store, base, crashed, rounds);
+      this.corpora.remove(crashed.dataDir);
+      if (!images) return recordResults(figures);
+      return [...imageResults(figures), ...memoryResults(figures)];
+    });
+  }
+
+  private async redo(pages: number): Promise<readonly Result[]> {
+    const base = await this.corpora.roomyBase(pages);
+    const { dataDir: store } = await this.stores.imported(base.dataDir);
+    const crashed = await this.corpora.updates(base, RECORDS_A_PAGE);
+    return measureRedo(this.stores, store, base, crashed, this.sizes.rounds);
+  }
+
+  private async part(
+    part: Part,
+    says: string,
+    measure: () => Promise<readonly Result[]>,
+  ): Promise<void> {
+    if (this.wanted.has(part)) this.results.push(...(await this.step(says, measure)));
+  }
+
+  private async step<T>(says: string, work: () => Promise<T>): Promise<T> {
+    const started = performance.now();
+    process.stderr.write(`${says} ...`);
+    const result = await work();
+    process.stderr.write(` ${((performance.now() - started) / 1000).toFixed(0)} s\n`);
+    return result;
+  }
+
+  cleanup(): void {
+    this.corpora.cleanup();
+    this.stores.cleanup();
+  }
+}
+
+function wantedParts(only: string | undefined): ReadonlySet<Part> {
+  if (only === undefined) return new Set(PARTS);
+  const wanted = only.split(",").map((name) => PARTS.find((part) => part === name.trim()));
+  if (wanted.includes(undefined)) throw new Error(`--only takes some of ${PARTS.join(", ")}`);
+  return new Set(wanted.filter((part) => part !== undefined));
+}
+
+const { values } = parseArgs({
+  options: {
+    json: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+    only: { type: "string" },
+  },
+});
+const run = new Run(values.quick ? QUICK : FULL, wantedParts(values.only));
+// Children end when their channel to this process closes.
+process.on("SIGINT", () => process.exit(130));
+process.on("SIGTERM", () => process.exit(143));
+process.on("exit", () => run.cleanup());
+const results = await run.all();
+process.stdout.write(`${values.json ? JSON.stringify(results, undefined, 1) : table(results)}\n`);
+if (!values.quick && results.some(({ ok }) => ok === false)) process.exitCode = 1;

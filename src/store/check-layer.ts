@@ -1,8 +1,11 @@
-// The walker of one sealed layer's file: every run, its checksum, key order, the links between a key's
-// runs, LSN ranges, counts, the filter and the roll. Finds damage before a reader does.
+// The walker of one sealed layer's file, in bounded steps: every run, its checksum, key order, the
+// links between a key's runs, LSN ranges, counts, kinds of versions, the filter and the roll. Finds
+// damage before a reader does. Holds no cursor between steps: the file may be closed meanwhile.
 
-import { KEY_BYTES } from "../core/key.ts";
+import { type Group, KEY_BYTES, KIND } from "../core/key.ts";
+import { CHECK_RUNS_PER_TURN } from "../core/limits.ts";
 import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
+import { VERSION, type Version, endsChain } from "../core/version.ts";
 import { crc32c } from "../protocol/crc32c.ts";
 import { rollBuckets } from "./layer-roll.ts";
 import type { CheckReport } from "./object-store.ts";
@@ -22,28 +25,16 @@ export interface LayerFacts extends FileFacts {
   readonly kinds: number;
 }
 
-/** Reports I4 to I7 where they do not hold in `file`, which the catalog describes as `facts`. */
-export function checkLayerFile(file: SealedFile, facts: LayerFacts, report: CheckReport): void {
-  const walk = new LayerWalk(file, report);
-  try {
-    for (const key of file.keys(Buffer.from([0]), Buffer.from([0xff]))) walk.visit(key);
-    walk.end();
-  } catch (cause) {
-    report("I4", file.path, errorText(cause));
-    return;
-  }
-  const { header, path } = file;
-  const same = ["firstLsn", "lastLsn", "firstKey", "lastKey", "versions", "kinds"] as const;
-  for (const name of same) {
-    if (header[name] !== facts[name]) {
-      report("I7", path, `${name}: header ${header[name]}, catalog ${facts[name]}`);
-    }
-  }
-}
+/** A page whose oldest version in the layer needs an older one: I11 says that there is one. */
+export type OnOpenChain = (group: Group, block: number, oldest: Lsn) => void;
 
-class LayerWalk {
-  private readonly file: SealedFile;
+const KEYS_END = Buffer.from([0xff]);
+
+/** Reports I4 to I7 and I10 where they do not hold in a file. */
+export class LayerCheck {
+  private readonly facts: LayerFacts;
   private readonly report: CheckReport;
+  private readonly onOpenChain: OnOpenChain;
   private readonly run = new RunReader();
   private previous: Buffer | undefined;
   /** Newest LSN of the run that must come next; 0: another key's, -1: unknown. */
@@ -53,13 +44,36 @@ class LayerWalk {
   private versions = 0;
   private keysCrc = 0;
 
-  constructor(file: SealedFile, report: CheckReport) {
-    this.file = file;
+  constructor(facts: LayerFacts, report: CheckReport, onOpenChain: OnOpenChain) {
+    this.facts = facts;
     this.report = report;
+    this.onOpenChain = onOpenChain;
   }
 
-  visit(key: Buffer): void {
-    const { file, run } = this;
+  /** Checks some runs of the file; false when it was the last step. Throws nothing. */
+  step(open: () => SealedFile): boolean {
+    let path = "";
+    try {
+      const file = open();
+      path = file.path;
+      const { previous } = this;
+      // One byte more than the last key: the next key.
+      const start = previous === undefined ? Buffer.from([0]) : Buffer.concat([previous, ZERO]);
+      let seen = 0;
+      for (const key of file.keys(start, KEYS_END, CHECK_RUNS_PER_TURN)) {
+        this.visit(file, key);
+        seen++;
+      }
+      if (seen === CHECK_RUNS_PER_TURN) return true;
+      this.end(file);
+    } catch (cause) {
+      this.report("I4", path, errorText(cause));
+    }
+    return false;
+  }
+
+  private visit(file: SealedFile, key: Buffer): void {
+    const { run } = this;
     const where = `${file.path}, run ${key.toString("hex")}`;
     this.checkOrder(key, where);
     this.runs++;
@@ -68,7 +82,7 @@ class LayerWalk {
     if (isNewest) {
       this.keys++;
       if (this.expected > 0) this.report("I5", where, "the key before it lacks an older run");
-      this.checkFilter(key, where);
+      this.checkFilter(file, key, where);
     }
     const value = file.get(key);
     if (value === undefined) return this.report("I5", where, "listed but not found");
@@ -83,22 +97,28 @@ class LayerWalk {
       this.report("I5", where, `the newer run announced ${this.expected}`);
     }
     this.expected = run.olderLsn;
-    this.checkVersions(where);
+    this.checkVersions(key, where);
   }
 
   /** What can be said only when all runs have been seen. */
-  end(): void {
-    const { keys, runs, versions, keysCrc, file } = this;
-    if (this.expected > 0) this.report("I5", file.path, "the last key lacks an older run");
+  private end(file: SealedFile): void {
+    const { keys, runs, versions, keysCrc, facts } = this;
+    const { header, path } = file;
+    if (this.expected > 0) this.report("I5", path, "the last key lacks an older run");
     const found = { keys, runs, versions, keysCrc };
     for (const name of ["keys", "runs", "versions", "keysCrc"] as const) {
-      const said = file.header[name];
-      if (said !== found[name]) {
-        this.report("I5", file.path, `${name}: the header says ${said}, found ${found[name]}`);
+      if (header[name] !== found[name]) {
+        this.report("I5", path, `${name}: the header says ${header[name]}, found ${found[name]}`);
       }
     }
-    const onRoll = file.rollSize(rollBuckets(file.header.keys));
-    if (onRoll !== keys) this.report("I6", file.path, `${onRoll} keys on the roll, found ${keys}`);
+    const onRoll = file.rollSize(rollBuckets(header.keys));
+    if (onRoll !== keys) this.report("I6", path, `${onRoll} keys on the roll, found ${keys}`);
+    const same = ["firstLsn", "lastLsn", "firstKey", "lastKey", "versions", "kinds"] as const;
+    for (const name of same) {
+      if (header[name] !== facts[name]) {
+        this.report("I7", path, `${name}: header ${header[name]}, catalog ${facts[name]}`);
+      }
+    }
   }
 
   private checkOrder(key: Buffer, where: string): void {
@@ -117,22 +137,50 @@ class LayerWalk {
     this.previous = key;
   }
 
-  private checkFilter(key: Buffer, where: string): void {
+  private checkFilter(file: SealedFile, key: Buffer, where: string): void {
     const { group, block } = versionKeyOf(key);
-    if (!this.file.filter.mayHold(group, block)) {
-      this.report("I6", where, "the filter denies the key");
-    }
-    if (!this.file.isOnRoll(group, block)) this.report("I6", where, "the key is not on the roll");
+    if (!file.filter.mayHold(group, block)) this.report("I6", where, "the filter denies the key");
+    if (!file.isOnRoll(group, block)) this.report("I6", where, "the key is not on the roll");
   }
 
-  private checkVersions(where: string): void {
-    const { firstLsn, lastLsn } = this.file.header;
-    this.run.visit(LSN_MAX, LSN_INVALID, ({ lsn }) => {
+  private checkVersions(key: Buffer, where: string): void {
+    const { group, block } = versionKeyOf(key);
+    const { firstLsn, lastLsn } = this.facts;
+    let ends = false;
+    let oldest: Lsn = LSN_INVALID;
+    this.run.visit(LSN_MAX, LSN_INVALID, (version) => {
+      const { lsn, type, flags } = version;
       this.versions++;
       if (lsn < firstLsn || lsn > lastLsn) {
         this.report("I7", where, `version ${lsn} outside ${firstLsn} to ${lastLsn}`);
       }
+      const wrong = wrongVersion(group, version);
+      if (wrong !== undefined) this.report("I10", where, `${wrong} at ${lsn}`);
+      oldest = lsn;
+      ends = endsChain(type, flags);
       return true;
     });
+    if (this.run.olderLsn === 0 && !ends) this.onOpenChain(group, block, oldest);
   }
 }
+
+const ZERO = Buffer.from([0]);
+
+/** What is wrong with a version of this type under a key of this kind (I10). */
+function wrongVersion(group: Group, { type, length }: Version): string | undefined {
+  switch (group.kind) {
+    case KIND.PAGE:
+      if (type === VERSION.VALUE || type === VERSION.TOMBSTONE) return `a page has type ${type}`;
+      return undefined;
+    case KIND.SLRU_PAGE:
+      if (type === VERSION.IMAGE || type === VERSION.OP) return undefined;
+      return `an SLRU page has type ${type}`;
+    default:
+      if (type === VERSION.TOMBSTONE) return undefined;
+      if (type !== VERSION.VALUE) return `metadata has type ${type}`;
+      if (isSize(group) && length !== 4) return `a size of ${length} bytes`;
+      return undefined;
+  }
+}
+
+const isSize = ({ kind }: Group): boolean => kind === KIND.REL_SIZE || kind === KIND.SLRU_SIZE;

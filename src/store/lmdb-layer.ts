@@ -5,7 +5,7 @@
 import { assert } from "../core/assert.ts";
 import { type Group, KEY_BYTES, compareGroups, writeKey } from "../core/key.ts";
 import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
-import { type LayerFacts, checkLayerFile } from "./check-layer.ts";
+import { LayerCheck, type LayerFacts, type OnOpenChain } from "./check-layer.ts";
 import type {
   CheckReport,
   KeyVisitor,
@@ -65,8 +65,36 @@ export class LmdbLayer implements Layer {
     return new LmdbCursor(this.open());
   }
 
+  /** Up to `limit` keys in key order, from the first behind `after` on. */
+  keysAfter(after: VersionKey | undefined, limit: number): readonly VersionKey[] {
+    const found: VersionKey[] = [];
+    const from = after ?? this.firstKey;
+    key.set(from.group, from.block);
+    const start = Buffer.from(key.newest);
+    for (const at of this.open().keys(start, Buffer.from([0xff]))) {
+      if (at.length !== KEY_BYTES) continue;
+      if (after !== undefined && at.equals(start)) continue;
+      if (found.push(versionKeyOf(at)) >= limit) break;
+    }
+    return found;
+  }
+
+  /** False: no version of the key is in here, without a look into the file. */
+  covers(group: Group, block: number): boolean {
+    return (
+      compareKeys(group, block, this.firstKey) >= 0 && compareKeys(group, block, this.lastKey) <= 0
+    );
+  }
+
   check(report: CheckReport): void {
-    checkLayerFile(this.open(), this.facts, report);
+    const step = this.beginCheck(report, () => {});
+    while (step());
+  }
+
+  /** `check` in bounded steps: the function answers false when it was the last. */
+  beginCheck(report: CheckReport, onOpenChain: OnOpenChain): () => boolean {
+    const check = new LayerCheck(this.facts, report, onOpenChain);
+    return () => check.step(() => this.open());
   }
 
   private open(): SealedFile {

@@ -110,9 +110,9 @@ export class SealedFile {
     return unsealed(value, this.path, `roll bucket ${bucket}`);
   }
 
-  /** Keys from `start` (inclusive) upwards to `end` (exclusive). Copies. */
-  keys(start: Buffer, end: Buffer): Iterable<Buffer> {
-    return this.guarded(this.db.getKeys({ ...this.read, start, end }));
+  /** Keys from `start` (inclusive) upwards to `end` (exclusive), at most `limit`. Copies. */
+  keys(start: Buffer, end: Buffer, limit = Number.MAX_SAFE_INTEGER): Iterable<Buffer> {
+    return this.guarded(this.db.getKeys({ ...this.read, start, end, limit }));
   }
 
   /** The largest key <= `start` that is > `end`. A copy. */

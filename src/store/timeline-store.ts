@@ -107,9 +107,9 @@ export class TimelineStore {
 
   /** Tells the shared budget what the open and frozen layers cost; to be called after each batch. */
   account(): void {
-    let bytes = this.open.bytes;
-    for (const { layer } of this.frozen) bytes += layer.bytes;
-    this.options.budget.report(this, bytes);
+    let frozen = 0;
+    for (const { layer } of this.frozen) frozen += layer.bytes;
+    this.options.budget.report(this, this.open.bytes, frozen);
   }
 
   /**
@@ -236,7 +236,7 @@ export class TimelineStore {
 
   /** Gives up the memory and its share of the budget; the files stay. */
   close(): void {
-    this.options.budget.report(this, 0);
+    this.options.budget.report(this, 0, 0);
     for (const { entry } of this.map.layers) this.options.files.close(this.map.pathOf(entry));
   }
 

@@ -10,6 +10,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { assert } from "../core/assert.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
+import { makeDirectory } from "./data-dir.ts";
 import { syncDirectory } from "./layer-writer.ts";
 import {
   StoreFailed,
@@ -41,6 +42,17 @@ export function segmentName(tli: number, segment: number): string {
   return hex(tli) + hex(Math.floor(segment / SEGMENTS_PER_ID)) + hex(segment % SEGMENTS_PER_ID);
 }
 
+/** Segment number to file name, of a directory; of several timeline ids the highest counts. */
+export function listSegments(directory: string): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const name of fs.readdirSync(directory).sort()) {
+    const match = SEGMENT_NAME.exec(name);
+    if (match === null) continue;
+    names.set(parseInt(match[2]!, 16) * SEGMENTS_PER_ID + parseInt(match[3]!, 16), name);
+  }
+  return names;
+}
+
 const segmentOf = (lsn: number): number => Math.floor(lsn / WAL_SEGMENT_BYTES);
 
 interface OpenSegment {
@@ -51,8 +63,8 @@ interface OpenSegment {
 
 export class WalFiles {
   private readonly options: WalFilesOptions;
-  // Segment number to file name; of several timeline ids the highest counts, as in PostgreSQL.
-  private readonly names = new Map<number, string>();
+  // Segment number to file name.
+  private readonly names: Map<number, string>;
   private tli: number;
   private receivedLsn: Lsn;
   private durableLsn: Lsn;
@@ -70,13 +82,8 @@ export class WalFiles {
     this.tli = options.tli;
     this.receivedLsn = this.durableLsn = options.start;
     try {
-      fs.mkdirSync(options.directory, { recursive: true });
-      for (const name of fs.readdirSync(options.directory).sort()) {
-        const match = SEGMENT_NAME.exec(name);
-        if (match === null) continue;
-        const number = parseInt(match[2]!, 16) * SEGMENTS_PER_ID + parseInt(match[3]!, 16);
-        this.names.set(number, name);
-      }
+      makeDirectory(options.directory);
+      this.names = listSegments(options.directory);
     } catch (cause) {
       throw writeError(options.directory, "opening", cause);
     }
@@ -195,6 +202,18 @@ export class WalFiles {
     });
     this.receivedLsn = this.durableLsn = lsn;
     this.settled = true;
+  }
+
+  /**
+   * Appending goes on at `lsn`, the start of the next segment: after an XLOG_SWITCH the rest of a
+   * segment says nothing, and streaming may begin again behind it. Zeros stand for that rest.
+   */
+  skipTo(lsn: Lsn): void {
+    assert(this.settled, "WAL files are settled before anything is skipped");
+    const next = (segmentOf(this.receivedLsn) + 1) * WAL_SEGMENT_BYTES;
+    assert(lsn === next, "only the rest of a segment is skipped");
+    this.receivedLsn = lsn;
+    void this.startSync();
   }
 
   /** New files belong to another timeline id from here on (the source was promoted). */

@@ -135,6 +135,25 @@ test("streaming begins again further back", () =>
     expect(bytes.subarray(60).every((byte) => byte === 0)).toBe(true);
   }));
 
+test("the rest of a segment is skipped: zeros, durable, and read again", () =>
+  inScratch(async (directory) => {
+    const start = 3 * SEGMENT + 40;
+    const { wal, durables } = openWal(directory, start);
+    await wal.settle(start as Lsn);
+    wal.append(start as Lsn, walAt(start, 1_000));
+    expect(() => wal.skipTo((5 * SEGMENT) as Lsn)).toThrow(/rest of a segment/);
+    wal.skipTo((4 * SEGMENT) as Lsn);
+    await wal.flush();
+    expect(durables.at(-1)).toBe(4 * SEGMENT);
+    wal.append((4 * SEGMENT) as Lsn, walAt(4 * SEGMENT, 500));
+    await wal.flush();
+    await wal.close();
+    const { bytes } = await readAll(openWal(directory, start).wal);
+    expect(wholeLength(bytes, start)).toBe(1_000);
+    expect(bytes.subarray(1_000, SEGMENT - 40).every((byte) => byte === 0)).toBe(true);
+    expect(wholeLength(bytes.subarray(SEGMENT - 40), 4 * SEGMENT)).toBe(500);
+  }));
+
 test("segments below a position go, the one that holds it stays", () =>
   inScratch(async (directory) => {
     const { wal } = openWal(directory, SEGMENT);

@@ -1,0 +1,194 @@
+// Walks everything a tenant has on disk and reports each broken invariant of docs/invariants.md with
+// its number and place. Changes nothing; may run beside a working tenant, in bounded turns.
+
+import { type Group, KIND } from "../core/key.ts";
+import { LSN_INVALID, Lsn } from "../core/lsn.ts";
+import type { Catalog } from "./catalog.ts";
+import type { LayerEntry, TimelineEntry } from "./catalog-entries.ts";
+import { checkWal } from "./check-wal.ts";
+import { layersPath, walPath } from "./data-dir.ts";
+import { LayerMap, type SealedLayer } from "./layer-map.ts";
+import { sumFile } from "./layer-writer.ts";
+import type { CheckReport } from "./object-store.ts";
+import type { OpenFiles } from "./sealed-file.ts";
+import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
+
+export interface CheckTarget {
+  readonly catalog: Catalog;
+  readonly files: OpenFiles;
+  /** A timeline's directory: data-dir.ts. */
+  readonly directoryOf: (timeline: TimelineEntry) => string;
+  /** Awaited between turns of a few ms: lets others work. */
+  readonly turn: () => Promise<void>;
+}
+
+export interface CheckResult {
+  readonly timelines: number;
+  readonly layers: number;
+  readonly versions: number;
+  readonly walSegments: number;
+  /** "I5: place: what was found". Empty: all is well. */
+  readonly problems: readonly string[];
+}
+
+export async function checkStore(target: CheckTarget): Promise<CheckResult> {
+  const walker = new StoreCheck(target);
+  return walker.run();
+}
+
+class StoreCheck {
+  private readonly target: CheckTarget;
+  private readonly problems: string[] = [];
+  private readonly maps = new Map<string, LayerMap>();
+  private layers = 0;
+  private versions = 0;
+  private walSegments = 0;
+  private readonly report: CheckReport = (invariant, where, found) => {
+    this.problems.push(`${invariant}: ${where}: ${found}`);
+  };
+
+  constructor(target: CheckTarget) {
+    this.target = target;
+  }
+
+  async run(): Promise<CheckResult> {
+    const { catalog } = this.target;
+    let timelines: readonly TimelineEntry[] = [];
+    try {
+      const found = catalog.timelines();
+      for (const timeline of found) this.maps.set(timeline.id, this.mapOf(timeline));
+      timelines = found;
+    } catch (cause) {
+      this.report("I12", catalog.path, errorText(cause));
+    }
+    const byId = new Map<string, TimelineEntry>(timelines.map((entry) => [entry.id, entry]));
+    for (const timeline of timelines) {
+      this.checkEntry(timeline, byId);
+      this.checkRanges(timeline);
+      for (const sealed of this.maps.get(timeline.id)!.layers) {
+        await this.checkLayer(timeline, sealed, byId);
+      }
+      const directory = walPath(this.target.directoryOf(timeline));
+      const { segments } = await checkWal(directory, timeline.sealedLsn, this.report);
+      this.walSegments += segments;
+    }
+    const { layers, versions, walSegments, problems } = this;
+    return { timelines: timelines.length, layers, versions, walSegments, problems };
+  }
+
+  private mapOf(timeline: TimelineEntry): LayerMap {
+    const { catalog, files, directoryOf } = this.target;
+    return new LayerMap(layersPath(directoryOf(timeline)), files, catalog.layers(timeline.id));
+  }
+
+  /** I12: ancestors exist, lead somewhere, and positions are in order. */
+  private checkEntry(timeline: TimelineEntry, byId: ReadonlyMap<string, TimelineEntry>): void {
+    const where = `timeline "${timeline.name}"`;
+    const met = new Set<string>();
+    for (let each = timeline; each.ancestor !== undefined;) {
+      if (met.has(each.id)) return this.report("I12", where, "it is its own ancestor");
+      met.add(each.id);
+      const next = byId.get(each.ancestor.id);
+      if (next === undefined) {
+        return this.report("I12", where, `ancestor ${each.ancestor.id} is not in the catalog`);
+      }
+      each = next;
+    }
+    const { ancestor, sealedLsn, sealedPrev } = timeline;
+    if (ancestor !== undefined && sealedLsn < ancestor.lsn) {
+      this.report("I12", where, "its sealed position lies before its branch point");
+    }
+    if (sealedPrev > sealedLsn) this.report("I12", where, "its last record starts after its end");
+  }
+
+  /** I7: layers are within the sealed position and follow each other. */
+  private checkRanges(timeline: TimelineEntry): void {
+    const map = this.maps.get(timeline.id)!;
+    let newer: LayerEntry | undefined;
+    for (const { entry } of map.layers) {
+      const path = map.pathOf(entry);
+      if (entry.lastLsn > timeline.sealedLsn) {
+        this.report("I7", path, `reaches ${Lsn.format(entry.lastLsn)}, beyond the sealed position`);
+      }
+      if (entry.firstLsn > entry.lastLsn) this.report("I7", path, "its range is empty");
+      const above = timeline.ancestor === undefined || entry.firstLsn > timeline.ancestor.lsn;
+      if (!above) this.report("I7", path, "holds versions from before the branch point");
+      if (newer !== undefined && newer.sequence !== entry.sequence) {
+        if (entry.lastLsn > newer.firstLsn) {
+          this.report("I7", path, `overlaps the newer ${newer.file} in LSNs`);
+        }
+      }
+      newer = entry;
+    }
+  }
+
+  private async checkLayer(
+    timeline: TimelineEntry,
+    { entry, layer }: SealedLayer,
+    byId: ReadonlyMap<string, TimelineEntry>,
+  ): Promise<void> {
+    const { catalog, turn } = this.target;
+    this.layers++;
+    // Before LMDB maps it: what LMDB does with damaged pages is not for us to say.
+    try {
+      const { bytes, crc } = await sumFile(layer.path);
+      if (bytes !== entry.bytes || crc !== entry.crc) {
+        return this.report("I4", layer.path, "the file does not match its checksum");
+      }
+    } catch (cause) {
+      // Swapped for another, or its timeline deleted, since the catalog was read.
+      if (!catalog.layers(timeline.id).some(({ file }) => file === entry.file)) return;
+      const found = isMissing(cause) ? "the file is missing" : errorText(cause);
+      return this.report("I4", layer.path, found);
+    }
+    const open: { group: Group; block: number; oldest: Lsn }[] = [];
+    const step = layer.beginCheck(this.report, (group, block, oldest) => {
+      open.push({ group, block, oldest });
+    });
+    for (let more = true; more;) {
+      more = step();
+      for (const { group, block, oldest } of open.splice(0)) {
+        try {
+          this.checkChain(timeline, entry, group, block, oldest, byId);
+        } catch (cause) {
+          // An older layer is damaged: reported when its turn comes.
+          if (!(cause instanceof StoreCorrupt)) throw cause;
+        }
+      }
+      await turn();
+    }
+    this.versions += entry.versions;
+  }
+
+  /** I11: what a page's oldest version here builds on is in an older layer or in an ancestor. */
+  private checkChain(
+    timeline: TimelineEntry,
+    entry: LayerEntry,
+    group: Group,
+    block: number,
+    oldest: Lsn,
+    byId: ReadonlyMap<string, TimelineEntry>,
+  ): void {
+    let upTo = oldest;
+    let below = entry.sequence;
+    for (let each: TimelineEntry | undefined = timeline; each !== undefined;) {
+      const map = this.maps.get(each.id)!;
+      // Pages of a copied database may begin in another one.
+      if (map.hasKind(KIND.DB_COPY)) return;
+      for (const older of map.layers) {
+        if (older.entry.sequence >= below) continue;
+        if (!older.layer.visit(group, block, upTo, LSN_INVALID, () => false)) return;
+      }
+      const from: TimelineEntry["ancestor"] = each.ancestor;
+      each = from === undefined ? undefined : byId.get(from.id);
+      if (from === undefined || each === undefined) break;
+      // The ancestor's versions below the branch point may still be in memory.
+      if (each.sealedLsn < from.lsn) return;
+      upTo = from.lsn;
+      below = Number.MAX_SAFE_INTEGER;
+    }
+    const page = `${group.kind}/${group.a}/${group.b}/${group.c}/${group.d} block ${block}`;
+    const found = `${page}: the version at ${Lsn.format(oldest)} has nothing to build on`;
+    this.report("I11", this.maps.get(timeline.id)!.pathOf(entry), found);
+  }
+}

@@ -1,0 +1,100 @@
+// Which pages should get an image while they are merged: those where many records lie behind a version
+// that someone reads from. The image is the page as the store reads it, at an LSN that is kept.
+
+import { KIND } from "../core/key.ts";
+import { IMAGE_OPS_MAX, IMAGE_RECORDS_MAX } from "../core/limits.ts";
+import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
+import { PAGE_BYTES, type RelTag } from "../core/page.ts";
+import { Chain } from "../core/reconstruct.ts";
+import type { RedoRequest } from "../core/redo-request.ts";
+import { VERSION, endsChain } from "../core/version.ts";
+import { restorePage } from "../protocol/restore-page.ts";
+import type { KeyKeep } from "./merge-keep.ts";
+import type { MergeKey } from "./merge-keys.ts";
+import { type PageReader, isRedo } from "./read-page.ts";
+
+export interface WantedImage {
+  /** LSN of the version that it replaces. */
+  readonly lsn: Lsn;
+  /** An LSN that is kept, at which that version is the newest: where it is read. */
+  readonly at: Lsn;
+}
+
+interface Counter extends WantedImage {
+  records: number;
+  ops: number;
+}
+
+export class ImagePlanner {
+  private readonly reader: PageReader;
+  private readonly chain = new Chain(restorePage);
+
+  constructor(reader: PageReader) {
+    this.reader = reader;
+  }
+
+  /** LSNs at which the key should get an image, newest first. */
+  wanted(key: MergeKey, keep: KeyKeep): readonly WantedImage[] {
+    const { kind } = key.group;
+    if (kind !== KIND.PAGE && kind !== KIND.SLRU_PAGE) return [];
+    const points = keep.cutoffNeeded ? [keep.cutoff, ...keep.pins] : keep.pins;
+    const found: WantedImage[] = [];
+    let counters: Counter[] = [];
+    let next = 0;
+    let first = true;
+    let lastLsn: Lsn = LSN_MAX;
+    const end = (): void => {
+      for (const { lsn, at, records, ops } of counters) {
+        const long = records > IMAGE_RECORDS_MAX || ops > IMAGE_OPS_MAX;
+        if (long && !found.some((image) => image.lsn === lsn)) found.push({ lsn, at });
+      }
+      counters = [];
+    };
+    for (const layer of key.layers) {
+      const more = layer.visit(key.group, key.block, LSN_MAX, LSN_INVALID, (version) => {
+        const { lsn, type, flags } = version;
+        if (lsn !== lastLsn) {
+          if (first && lsn > keep.cutoff) counters.push({ lsn, at: lsn, records: 0, ops: 0 });
+          first = false;
+          let at: Lsn | undefined;
+          for (; next < points.length && lsn <= points[next]!; next++) at ??= points[next]!;
+          if (at !== undefined) counters.push({ lsn, at, records: 0, ops: 0 });
+        }
+        lastLsn = lsn;
+        for (const counter of counters) {
+          if (type === VERSION.RECORD) counter.records++;
+          if (type === VERSION.OP) counter.ops++;
+        }
+        if (endsChain(type, flags)) end();
+        return counters.length > 0 || next < points.length;
+      });
+      if (!more) break;
+    }
+    end();
+    return found;
+  }
+
+  /** The page, or the request that makes it; undefined when it is better left as it is. */
+  make(key: MergeKey, { lsn, at }: WantedImage): RedoRequest | Uint8Array | undefined {
+    const { group, block } = key;
+    const page = new Uint8Array(PAGE_BYTES);
+    if (group.kind === KIND.SLRU_PAGE) return this.slruPage(key, at, page);
+    const rel: RelTag = { spc: group.a, db: group.b, rel: group.c, fork: group.d };
+    const { relations } = this.reader;
+    if (block >= relations.relSize(rel, at)) return undefined;
+    // The database's oid was given to a copy since: the page is not made of this version.
+    const copy = relations.dbCopy(rel.spc, rel.db, at);
+    if (copy !== undefined && copy.lsn >= lsn) return undefined;
+    const read = this.reader.readPage(rel, block, at, page, 0);
+    if (read === undefined) return page;
+    return isRedo(read) ? read : undefined;
+  }
+
+  private slruPage(key: MergeKey, at: Lsn, page: Uint8Array): Uint8Array | undefined {
+    const { group, block } = key;
+    if (block >= this.reader.relations.slruSize(group.a, group.c, at)) return undefined;
+    this.chain.begin(at, page);
+    this.reader.store.visit(group, block, at, LSN_INVALID, (version) => this.chain.offer(version));
+    return this.chain.outcome().kind === "page" ? page : undefined;
+  }
+}

@@ -1,0 +1,315 @@
+// Merges neighbouring tiers into one, in bounded turns: keys in order, of each only the versions that
+// someone may read (core/gc.ts), an image where many records lie behind a page. Looks at some keys,
+// asks WAL redo for their images, then appends them; cuts the result by key range. What it writes
+// counts from one catalog transaction on, at the end; a crash before leaves files that are removed
+// when the store is opened again. See I9.
+
+import type { TimelineId } from "../core/ids.ts";
+import {
+  MERGED_LAYER_BYTES_MAX,
+  MERGE_IMAGES_PER_TURN,
+  MERGE_KEYS_PER_TURN,
+  MERGE_TURN_MS_MAX,
+} from "../core/limits.ts";
+import { LSN_MAX, type Lsn } from "../core/lsn.ts";
+import { Keeper } from "../core/gc.ts";
+import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
+import { VERSION, type Version } from "../core/version.ts";
+import { lsnHex } from "./catalog.ts";
+import type { LayerEntry } from "./catalog-entries.ts";
+import type { SealedLayer } from "./layer-map.ts";
+import { LayerWriter, publishLayerFile, removeLayerFile } from "./layer-writer.ts";
+import { ImagePlanner } from "./merge-images.ts";
+import { type KeyKeep, KeepRules, type Retained } from "./merge-keep.ts";
+import { type MergeKey, MergeKeys } from "./merge-keys.ts";
+import { imageOf } from "./page-image.ts";
+import type { PageReader } from "./read-page.ts";
+
+/** Moments between which a crash must lose nothing; tests throw there. */
+export type MergePoint = "begun" | "written" | "synced" | "renamed" | "entered" | "unlinked";
+
+export interface MergeOptions {
+  readonly timeline: TimelineId;
+  readonly directory: string;
+  /** Newest first, neighbours; each in key order. */
+  readonly tiers: readonly (readonly SealedLayer[])[];
+  /** Nothing older lies below them: no tier, no ancestor. */
+  readonly bottom: boolean;
+  readonly retained: Retained;
+  readonly reader: PageReader;
+  /** Distinguishes these files from all others of the timeline. */
+  readonly number: number;
+  readonly nowMs: number;
+  readonly steadyMs: () => number;
+  readonly fault: (point: MergePoint) => void;
+  /** Swaps the layers in one transaction. */
+  readonly enter: (remove: readonly LayerEntry[], add: readonly LayerEntry[]) => void;
+  readonly over: () => void;
+}
+
+export type MergeTurn =
+  /** Another turn is due. */
+  | { readonly kind: "more" }
+  /** These pages are needed, for give(); then another turn. */
+  | { readonly kind: "redo"; readonly requests: readonly RedoRequest[] }
+  /** closeLayer(), then another turn. */
+  | { readonly kind: "close" }
+  /** All is written: enter(). */
+  | { readonly kind: "written" };
+
+interface KeyWork {
+  readonly key: MergeKey;
+  readonly keep: KeyKeep;
+  /** Newest first; filled when redo has answered. */
+  readonly images: Version[];
+}
+
+interface PendingImage {
+  readonly work: KeyWork;
+  readonly lsn: Lsn;
+}
+
+export interface MergeCounts {
+  readBytes: number;
+  writtenBytes: number;
+  droppedVersions: number;
+  keptVersions: number;
+  images: number;
+}
+
+export class MergeJob {
+  readonly counts: MergeCounts;
+  private readonly options: MergeOptions;
+  private readonly rules: KeepRules;
+  private readonly planner: ImagePlanner;
+  private readonly keys: MergeKeys;
+  private readonly keeper = new Keeper();
+  private readonly sequence: number;
+  private readonly done: LayerEntry[] = [];
+  private readonly keysMax: number;
+  private work: KeyWork[] = [];
+  private pending: PendingImage[] = [];
+  private surveyed = false;
+  private writer: LayerWriter | undefined;
+  private writerBytes = 0;
+  private writerKeys = 0;
+  // Within a key whose versions take more than one turn: where the next turn goes on.
+  private resumeAt: Lsn | undefined;
+  private lastLsn: Lsn = LSN_MAX;
+  private begun = false;
+  private nextImage = 0;
+  private turnRuns = 0;
+
+  constructor(options: MergeOptions) {
+    const { tiers, reader, retained } = options;
+    this.options = options;
+    this.rules = new KeepRules(reader.store, reader.relations, retained);
+    this.planner = new ImagePlanner(reader);
+    this.keys = new MergeKeys(tiers);
+    const entries = this.sources;
+    this.sequence = entries[0]!.sequence;
+    const readBytes = entries.reduce((sum, { bytes }) => sum + bytes, 0);
+    const keys = entries.reduce((sum, entry) => sum + entry.keys, 0);
+    // So many keys fill a layer, about; its filter is made for them.
+    const perKey = Math.max(readBytes / Math.max(keys, 1), 16);
+    this.keysMax = Math.min(keys, Math.ceil((1.5 * MERGED_LAYER_BYTES_MAX) / perKey)) + 1;
+    this.counts = { readBytes, writtenBytes: 0, droppedVersions: 0, keptVersions: 0, images: 0 };
+    options.fault("begun");
+  }
+
+  private get sources(): readonly LayerEntry[] {
+    return this.options.tiers.flatMap((tier) => tier.map(({ entry }) => entry));
+  }
+
+  /** One bounded turn. Throws StoreCorrupt, StoreFull, StoreFailed; then abandon(). */
+  step(): MergeTurn {
+    if (this.work.length === 0 && !this.surveyed) {
+      const requests = this.survey();
+      if (requests.length > 0) return { kind: "redo", requests };
+      return { kind: "more" };
+    }
+    if (this.work.length === 0) {
+      return this.writer === undefined ? { kind: "written" } : { kind: "close" };
+    }
+    const full = this.write();
+    return { kind: full ? "close" : "more" };
+  }
+
+  /** What redo made of the requests of the last turn. A page that could not be made has no image. */
+  give(results: readonly RedoResult[]): void {
+    this.pending.forEach(({ work, lsn }, i) => {
+      const result = results[i];
+      if (result?.ok === true) this.addImage(work, imageOf(result.page, lsn));
+    });
+    this.pending = [];
+  }
+
+  /** Completes the file that is being written. */
+  async closeLayer(): Promise<void> {
+    const { writer } = this;
+    if (writer === undefined) return;
+    const { fault, directory, timeline, nowMs, number, retained } = this.options;
+    fault("written");
+    const { header, bytes, crc } = await writer.finish();
+    fault("synced");
+    const { firstLsn, lastLsn, firstKey, lastKey, keys, runs, versions, kinds } = header;
+    const name = [this.sequence.toString(16).padStart(8, "0"), lsnHex(firstLsn), lsnHex(lastLsn)];
+    const file = `${name.join("-")}-m${number.toString(16)}-${this.done.length}.layer`;
+    await publishLayerFile(writer.path, `${directory}/${file}`);
+    this.writer = undefined;
+    this.done.push({
+      ...{ file, timeline, sequence: this.sequence, createdAtMs: nowMs },
+      ...{ firstLsn, lastLsn, firstKey, lastKey },
+      ...{ bytes, crc, keys, runs, versions, kinds },
+      reducedTo: retained.cutoff,
+    });
+    this.counts.writtenBytes += bytes;
+    fault("renamed");
+  }
+
+  /** Swaps old for new and removes the old files. */
+  enter(): readonly LayerEntry[] {
+    const { enter, directory, fault, over } = this.options;
+    const old = this.sources;
+    enter(old, this.done);
+    over();
+    fault("entered");
+    for (const { file } of old) removeLayerFile(`${directory}/${file}`);
+    fault("unlinked");
+    return this.done;
+  }
+
+  /** Removes what was written; the tiers stay as they are. */
+  async abandon(): Promise<void> {
+    const { directory, over } = this.options;
+    try {
+      await this.writer?.abandon();
+      for (const { file } of this.done) removeLayerFile(`${directory}/${file}`);
+    } finally {
+      over();
+    }
+  }
+
+  /** Looks at the next keys: how they are kept, and which pages should get an image. */
+  private survey(): readonly RedoRequest[] {
+    const { steadyMs } = this.options;
+    const end = steadyMs() + MERGE_TURN_MS_MAX;
+    const requests: RedoRequest[] = [];
+    while (this.work.length < MERGE_KEYS_PER_TURN && requests.length < MERGE_IMAGES_PER_TURN) {
+      const key = this.keys.next();
+      if (key === undefined) {
+        this.surveyed = true;
+        break;
+      }
+      const keep = this.rules.of(key.group, key.block);
+      const work: KeyWork = { key, keep, images: [] };
+      this.work.push(work);
+      for (const wanted of this.planner.wanted(key, keep)) {
+        const made = this.planner.make(key, wanted);
+        if (made === undefined) continue;
+        if ("steps" in made) {
+          this.pending.push({ work, lsn: wanted.lsn });
+          requests.push(made);
+        } else this.addImage(work, imageOf(made, wanted.lsn));
+      }
+      if (this.work.length % 16 === 0 && steadyMs() > end) break;
+    }
+    return requests;
+  }
+
+  private addImage(work: KeyWork, image: Version): void {
+    work.images.push(image);
+    work.images.sort((x, y) => y.lsn - x.lsn);
+    this.counts.images++;
+  }
+
+  /** Appends keys; true when the file has its size. */
+  private write(): boolean {
+    const { steadyMs, directory, timeline, number } = this.options;
+    if (this.writer === undefined) {
+      const path = `${directory}/merge-${number.toString(16)}-${this.done.length}.tmp`;
+      const bytes = 2 * MERGED_LAYER_BYTES_MAX + this.counts.readBytes;
+      this.writer = new LayerWriter(path, timeline, this.keysMax, bytes);
+      this.writerBytes = this.writerKeys = 0;
+    }
+    const { writer } = this;
+    const end = steadyMs() + MERGE_TURN_MS_MAX;
+    this.turnRuns = writer.runs + MERGE_KEYS_PER_TURN;
+    let full = false;
+    let keys = 0;
+    writer.turn(() => {
+      while (keys < this.work.length && writer.runs < this.turnRuns && !full) {
+        if (!this.writeKey(this.work[keys]!)) break;
+        keys++;
+        full = this.writerBytes >= MERGED_LAYER_BYTES_MAX || this.writerKeys >= this.keysMax;
+        if (keys % 16 === 0 && steadyMs() > end) break;
+      }
+    });
+    this.work.splice(0, keys);
+    if (this.writerKeys > 0) return full;
+    // Nothing was kept: no file for nothing.
+    if (this.work.length === 0 && this.surveyed) this.discard();
+    return false;
+  }
+
+  private discard(): void {
+    const { writer } = this;
+    this.writer = undefined;
+    void writer?.abandon();
+  }
+
+  /** False when the turn is over in the middle of the key. */
+  private writeKey(work: KeyWork): boolean {
+    const { key, keep, images } = work;
+    if (this.resumeAt === undefined) {
+      this.keeper.begin(keep.cutoff, keep.cutoffNeeded, keep.pins);
+      this.begun = false;
+      this.nextImage = 0;
+      this.lastLsn = LSN_MAX;
+    }
+    const at = this.resumeAt ?? LSN_MAX;
+    this.resumeAt = undefined;
+    const offer = (version: Version): boolean => {
+      if (this.writer!.runs >= this.turnRuns && version.lsn < this.lastLsn) {
+        this.resumeAt = (this.lastLsn - 1) as Lsn;
+        return false;
+      }
+      this.lastLsn = version.lsn;
+      for (; this.nextImage < images.length; this.nextImage++) {
+        const image = images[this.nextImage]!;
+        if (image.lsn < version.lsn) break;
+        this.put(key, image);
+      }
+      this.put(key, version);
+      return !this.keeper.done;
+    };
+    for (const layer of key.layers) {
+      if (!layer.visit(key.group, key.block, at, 0 as Lsn, offer)) break;
+    }
+    if (this.resumeAt !== undefined) return false;
+    if (this.begun) this.writer!.end();
+    return true;
+  }
+
+  private put(key: MergeKey, version: Version): void {
+    const { keeper, counts } = this;
+    const { type, lsn, flags } = version;
+    // Where nothing older is, there is nothing to be hidden by it.
+    const isLast = (): boolean =>
+      type === VERSION.TOMBSTONE && this.options.bottom && lsn <= this.rules.cutoff;
+    if (!keeper.keeps(lsn, type, flags) || (isLast() && keeper.done)) {
+      counts.droppedVersions++;
+      return;
+    }
+    const writer = this.writer!;
+    if (!this.begun) {
+      writer.begin(key.group, key.block);
+      this.begun = true;
+      this.writerKeys++;
+      this.writerBytes += 64;
+    }
+    writer.add(version);
+    counts.keptVersions++;
+    this.writerBytes += version.length + 8;
+  }
+}

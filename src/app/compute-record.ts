@@ -8,6 +8,8 @@ const schema = z.strictObject({
   port: z.number().int(),
   /** Commits wait until the page server has fsynced them. */
   synchronous: z.boolean(),
+  /** It reads its pages from us when it needs them. Older records do not say. */
+  diskless: z.boolean().default(false),
   /** Where it was booted. */
   startLsn: z
     .number()

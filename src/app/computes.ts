@@ -25,9 +25,10 @@ import {
   stopCompute,
 } from "../io/compute.ts";
 import { computeRoot } from "../io/compute-dir.ts";
+import { readableLibrary } from "../io/compute-library.ts";
 import type { PostgresPrograms } from "../io/postgres.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
-import { fullBackupTar } from "../protocol/base-backup.ts";
+import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
 import { type ComputeRecord, parseComputeRecord } from "./compute-record.ts";
 
@@ -40,6 +41,10 @@ export interface ComputesDeps {
   readonly programs: PostgresPrograms;
   readonly jobs: JobBook;
   readonly applicationName: string;
+  /** libpq's conninfo by which computes without disks read pages from here. */
+  readonly pageService: string;
+  /** Absolute path of compute.so. */
+  readonly computeLibrary: string;
   readonly nowMs: () => number;
 }
 
@@ -86,6 +91,7 @@ export class Computes {
       dir: request.dir ?? path.join(root, `${name}-${id.slice(0, 8)}`),
       port: request.port ?? (await freePort()),
       synchronous: request.synchronous,
+      diskless: request.diskless,
     };
     const job = jobs.start("compute-start", name);
     this.boot(tenant, timeline, record, request.dir === undefined, job).then(
@@ -102,7 +108,7 @@ export class Computes {
     ownDir: boolean,
     job: JobReporter,
   ): Promise<ComputeInfo> {
-    const { programs, applicationName, nowMs } = this.deps;
+    const { programs, applicationName, pageService, computeLibrary, nowMs } = this.deps;
     const { entry } = timeline;
     job.step("base backup");
     // A connection to a compute that is gone would only get in the way.
@@ -112,18 +118,27 @@ export class Computes {
     if (ownDir) await rm(record.dir, { recursive: true, force: true });
     const at = Lsn.format(source.lsn);
     job.detail(`at ${at}`);
-    const tar = fullBackupTar(source, { timeS: Math.floor(nowMs() / 1000) });
+    const backup = record.diskless ? baseBackupTar : fullBackupTar;
+    const tar = backup(source, { timeS: Math.floor(nowMs() / 1000) });
     const settings = {
       port: record.port,
       commits: record.synchronous ? "synchronous" : "asynchronous",
       standbyName: applicationName,
+      ...(record.diskless && {
+        diskless: {
+          library: await readableLibrary(computeLibrary, record.dir, programs.account),
+          pageService,
+          tenant: timeline.tenantId,
+          timeline: entry.id,
+          startLsn: source.lsn,
+        },
+      }),
     } as const;
     const compute = await bootCompute(programs, tar, { dir: record.dir, ...settings }, (step) => {
       if (step.step === "receive") job.progress(step.bytes, undefined);
       else if (step.step !== "ready") job.step(step.step);
     });
-    const { dir, port, synchronous } = record;
-    const started = { dir, port, synchronous, startLsn: source.lsn, startedAtMs: nowMs() };
+    const started = { ...record, startLsn: source.lsn, startedAtMs: nowMs() };
     tenant.catalog.change((change) => change.putSetting(`compute/${entry.id}`, started));
     job.step("stream WAL back");
     const conninfo = `host=127.0.0.1 port=${compute.port} user=postgres dbname=postgres`;

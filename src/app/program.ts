@@ -89,7 +89,7 @@ async function start(
   } = {};
   const redoOptions = {
     template,
-    library: redoLibrary(),
+    library: libraryPath("walredo.so"),
     deadlineMs: REDO_DEADLINE_MS,
     walMagic: walFormat(parsePgVersion(PG_MAJOR)).magic,
   };
@@ -161,6 +161,8 @@ async function start(
     programs,
     jobs,
     applicationName: APPLICATION_NAME,
+    pageService: pageServiceConninfo(config.listenHost, listener.port),
+    computeLibrary: libraryPath("compute.so"),
     nowMs: systemClock.nowMs,
   });
   let stopping = false;
@@ -271,11 +273,21 @@ function startConnections(
   return { stop: async () => connections.stop() };
 }
 
-/** walredo.so beside the sources: pgext/build of the checkout, whether this file was compiled or not. */
-function redoLibrary(): string {
+/** How a compute on this machine connects to the page service; it has neither TLS nor GSS. */
+function pageServiceConninfo(listenHost: string, port: number): string {
+  const everywhere = listenHost === "0.0.0.0" || listenHost === "::";
+  const host = everywhere ? "127.0.0.1" : listenHost;
+  return (
+    `host=${host} port=${port} user=compute dbname=compute application_name=compute ` +
+    `sslmode=disable gssencmode=disable connect_timeout=10`
+  );
+}
+
+/** A library beside the sources: pgext/build of the checkout, whether this file was compiled or not. */
+function libraryPath(name: string): string {
   const here = path.dirname(fileURLToPath(import.meta.url));
   const root = here.split(path.sep).includes("dist")
     ? path.resolve(here, "../../..")
     : path.resolve(here, "../..");
-  return path.join(root, "pgext/build/walredo.so");
+  return path.join(root, "pgext/build", name);
 }

@@ -54,12 +54,13 @@ function startCommand(): Command {
     .argument("<timeline>", "name or id of the timeline")
     .option("--port <port>", "port to listen on (default: a free one)")
     .option("--dir <dir>", "data directory (default: chosen by the server)")
+    .option("--diskless", "read pages from the page server instead of copying them all first")
     .option("--async", "commits do not wait for the page server")
     .addHelpText("after", START_HELP)
     .action(
       async (
         timeline: string,
-        options: { port?: string; dir?: string; async?: boolean },
+        options: { port?: string; dir?: string; diskless?: boolean; async?: boolean },
         command: Command,
       ) => {
         const context = contextOf(command);
@@ -67,6 +68,7 @@ function startCommand(): Command {
           timeline,
           ...(options.port !== undefined && { port: parsePort(options.port) }),
           ...(options.dir !== undefined && { dir: resolve(options.dir) }),
+          ...(options.diskless === true && { diskless: true }),
           ...(options.async === true && { synchronous: false }),
         });
         const job = await watchJob(context, started);

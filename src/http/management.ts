@@ -60,6 +60,8 @@ export interface ComputeStart {
   readonly dir: string | undefined;
   /** Commits wait until the page server has fsynced them. */
   readonly synchronous: boolean;
+  /** Pages are read from here when they are needed, instead of copied at the start. */
+  readonly diskless: boolean;
 }
 
 /** What to dump: a block of a relation, or any key. */

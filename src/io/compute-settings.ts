@@ -1,6 +1,8 @@
 // postgresql.conf of a compute: a stock PostgreSQL whose directory is disposable, because the page
 // server holds its history. Each setting says why it is not PostgreSQL's default.
 
+import type { TenantId, TimelineId } from "../core/ids.ts";
+import { Lsn } from "../core/lsn.ts";
 import { PostgresProblem } from "./postgres.ts";
 
 export interface ComputeSettings {
@@ -14,13 +16,27 @@ export interface ComputeSettings {
   readonly commits: "synchronous" | "asynchronous";
   /** application_name with which the page server's WAL receiver logs in. */
   readonly standbyName: string;
+  /** Without disks: pages are read from the page server when they are needed. Undefined: all are here. */
+  readonly diskless?: DisklessSettings;
   /** Further settings; they win. Names and values are checked for form only. */
   readonly extra?: Readonly<Record<string, string>>;
 }
 
+/** What the extension in pgext/compute needs to know. */
+export interface DisklessSettings {
+  /** Absolute path of compute.so, readable by the server's user. */
+  readonly library: string;
+  /** libpq's conninfo of the page service. */
+  readonly pageService: string;
+  readonly tenant: TenantId;
+  readonly timeline: TimelineId;
+  /** The LSN of the base backup. */
+  readonly startLsn: Lsn;
+}
+
 /** The text that is appended to the backup's postgresql.conf. Throws PostgresProblem for a malformed setting. */
 export function computeConf(settings: ComputeSettings): string {
-  const { port, socketDir, commits, standbyName, extra } = settings;
+  const { port, socketDir, commits, standbyName, diskless, extra } = settings;
   if (!/^[A-Za-z0-9_-]{1,63}$/.test(standbyName)) {
     throw new PostgresProblem(`"${standbyName}" cannot be the name of a synchronous standby`);
   }
@@ -46,6 +62,7 @@ export function computeConf(settings: ComputeSettings): string {
     // the page server has, and clients were told nothing of that part.
     restart_after_crash: "off",
     log_line_prefix: "%m [%p] ",
+    ...(diskless !== undefined && disklessSettings(diskless)),
     ...extra,
   };
   return `\n# Appended at boot.\n${Object.entries(all).map(setting).join("\n")}\n`;
@@ -70,6 +87,14 @@ const ASYNCHRONOUS: Readonly<Record<string, string>> = {
   fsync: "on",
   full_page_writes: "on",
 };
+
+const disklessSettings = (diskless: DisklessSettings): Readonly<Record<string, string>> => ({
+  shared_preload_libraries: diskless.library,
+  "pageserver.connection": diskless.pageService,
+  "pageserver.tenant": diskless.tenant,
+  "pageserver.timeline": diskless.timeline,
+  "pageserver.start_lsn": Lsn.format(diskless.startLsn),
+});
 
 function setting([name, value]: readonly [string, string]): string {
   if (!/^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$/i.test(name)) {

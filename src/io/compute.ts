@@ -61,13 +61,13 @@ export const computeUri = (port: number): string =>
   `postgresql://postgres@127.0.0.1:${port}/postgres`;
 
 /**
- * Boots a compute: unpacks the full backup, configures, starts, waits until connections are
+ * Boots a compute: unpacks the backup (full, or base when it is without disks), configures, starts, waits until connections are
  * accepted. Throws PostgresProblem or MalformedInput; the directory is then left for inspection
  * and no server runs in it.
  */
 export async function bootCompute(
   programs: PostgresPrograms,
-  fullBackup: AsyncIterable<Uint8Array>,
+  backup: AsyncIterable<Uint8Array>,
   options: ComputeOptions,
   onStep: (step: BootStep) => void = () => {},
 ): Promise<Compute> {
@@ -75,7 +75,7 @@ export async function bootCompute(
   if (!path.isAbsolute(dir)) throw new PostgresProblem(`${dir} is not an absolute path`);
   const conf = computeConf({ ...options, socketDir: options.socketDir ?? socketDirFor(dir) });
   await makeServerDir(programs.account, dir);
-  await writeDataDir(readTar(fullBackup), dir, programs.account, (bytes) =>
+  await writeDataDir(readTar(backup), dir, programs.account, (bytes) =>
     onStep({ step: "receive", bytes }),
   );
   onStep({ step: "configure" });

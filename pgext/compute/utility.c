@@ -1,0 +1,88 @@
+/*
+ * Commands that copy or remove files of whole databases past the storage manager: refused where
+ * the files are not here, followed where something must be forgotten.
+ */
+#include "compute/compute.h"
+
+#include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
+#include "commands/defrem.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+
+static ProcessUtility_hook_type previous_utility;
+static object_access_hook_type previous_access;
+
+static void
+refuse_copy(const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s is not possible on a compute without disks", what),
+			 errdetail("It copies files, and the files are on the page server."),
+			 errhint("%s", hint)));
+}
+
+static void
+check_create_database(const CreatedbStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "strategy") == 0 && option->arg != NULL &&
+			pg_strcasecmp(defGetString(option), "file_copy") == 0)
+			refuse_copy("CREATE DATABASE ... STRATEGY file_copy", "Use STRATEGY wal_log.");
+	}
+}
+
+static void
+check_alter_database(const AlterDatabaseStmt *statement)
+{
+	ListCell   *cell;
+
+	foreach(cell, statement->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "tablespace") == 0)
+			refuse_copy("ALTER DATABASE ... SET TABLESPACE", "Move its tables one by one.");
+	}
+}
+
+static void
+compute_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+				DestReceiver *destination, QueryCompletion *completion)
+{
+	if (IsA(planned->utilityStmt, CreatedbStmt))
+		check_create_database((const CreatedbStmt *) planned->utilityStmt);
+	else if (IsA(planned->utilityStmt, AlterDatabaseStmt))
+		check_alter_database((const AlterDatabaseStmt *) planned->utilityStmt);
+	(previous_utility != NULL ? previous_utility : standard_ProcessUtility)
+		(planned, text, read_only_tree, context, params, environment, destination, completion);
+}
+
+/*
+ * A dropped database's directory is removed as a whole, without a word to the storage manager. A
+ * new database of the same number, after OIDs have wrapped around, must not see what is left.
+ */
+static void
+compute_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
+{
+	if (previous_access != NULL)
+		previous_access(access, class, object, sub, arg);
+	if (access == OAT_POST_CREATE && class == DatabaseRelationId)
+		relation_forget_database(object);
+}
+
+void
+utility_install(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = compute_utility;
+	previous_access = object_access_hook;
+	object_access_hook = compute_access;
+}

@@ -48,6 +48,12 @@ export interface ComputesDeps {
   readonly nowMs: () => number;
 }
 
+interface BootOptions {
+  /** The directory is ours: what is left there of a former compute goes. */
+  readonly ownDir: boolean;
+  readonly settings: Readonly<Record<string, string>>;
+}
+
 export class Computes {
   private readonly deps: ComputesDeps;
 
@@ -94,7 +100,8 @@ export class Computes {
       diskless: request.diskless,
     };
     const job = jobs.start("compute-start", name);
-    this.boot(tenant, timeline, record, request.dir === undefined, job).then(
+    const { dir, settings } = request;
+    this.boot(tenant, timeline, record, { ownDir: dir === undefined, settings }, job).then(
       (compute) => job.done({ compute }),
       (error: unknown) => job.failed(error instanceof Error ? error.message : String(error)),
     );
@@ -105,7 +112,7 @@ export class Computes {
     tenant: TenantHandle,
     timeline: TimelineHandle,
     record: ComputeRecord,
-    ownDir: boolean,
+    { ownDir, settings: extra }: BootOptions,
     job: JobReporter,
   ): Promise<ComputeInfo> {
     const { programs, applicationName, pageService, computeLibrary, nowMs } = this.deps;
@@ -124,6 +131,7 @@ export class Computes {
       port: record.port,
       commits: record.synchronous ? "synchronous" : "asynchronous",
       standbyName: applicationName,
+      extra,
       ...(record.diskless && {
         diskless: {
           library: await readableLibrary(computeLibrary, record.dir, programs.account),

@@ -1,6 +1,6 @@
 // `pageserver compute`: stock PostgreSQL servers on timelines, started and stopped by the server.
 
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { MalformedInput } from "../core/assert.ts";
 import { resolve } from "node:path";
 import type { ComputeInfo } from "../protocol/api-work.ts";
@@ -48,6 +48,25 @@ export function computeCommand(): Command {
   return compute;
 }
 
+interface StartOptions {
+  readonly port?: string;
+  readonly dir?: string;
+  readonly diskless?: boolean;
+  readonly async?: boolean;
+  readonly set: Readonly<Record<string, string>>;
+}
+
+function parseSetting(
+  text: string,
+  before: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
+  const [, name, value] = /^([^=]+)=(.*)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) {
+    throw new InvalidArgumentError("not of the form name=value");
+  }
+  return { ...before, [name]: value };
+}
+
 function startCommand(): Command {
   return new Command("start")
     .description("boot stock PostgreSQL on a timeline")
@@ -55,26 +74,22 @@ function startCommand(): Command {
     .option("--port <port>", "port to listen on (default: a free one)")
     .option("--dir <dir>", "data directory (default: chosen by the server)")
     .option("--diskless", "read pages from the page server instead of copying them all first")
+    .option("--set <name=value>", "a PostgreSQL setting (repeatable)", parseSetting, {})
     .option("--async", "commits do not wait for the page server")
     .addHelpText("after", START_HELP)
-    .action(
-      async (
-        timeline: string,
-        options: { port?: string; dir?: string; diskless?: boolean; async?: boolean },
-        command: Command,
-      ) => {
-        const context = contextOf(command);
-        const started = await context.client.startCompute({
-          timeline,
-          ...(options.port !== undefined && { port: parsePort(options.port) }),
-          ...(options.dir !== undefined && { dir: resolve(options.dir) }),
-          ...(options.diskless === true && { diskless: true }),
-          ...(options.async === true && { synchronous: false }),
-        });
-        const job = await watchJob(context, started);
-        context.print(job, () => startedWords(timeline, job.result?.compute));
-      },
-    );
+    .action(async (timeline: string, options: StartOptions, command: Command) => {
+      const context = contextOf(command);
+      const started = await context.client.startCompute({
+        timeline,
+        ...(options.port !== undefined && { port: parsePort(options.port) }),
+        ...(options.dir !== undefined && { dir: resolve(options.dir) }),
+        ...(Object.keys(options.set).length > 0 && { settings: options.set }),
+        ...(options.diskless === true && { diskless: true }),
+        ...(options.async === true && { synchronous: false }),
+      });
+      const job = await watchJob(context, started);
+      context.print(job, () => startedWords(timeline, job.result?.compute));
+    });
 }
 
 function startedWords(timeline: string, compute: ComputeInfo | undefined): string {

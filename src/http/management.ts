@@ -62,6 +62,8 @@ export interface ComputeStart {
   readonly synchronous: boolean;
   /** Pages are read from here when they are needed, instead of copied at the start. */
   readonly diskless: boolean;
+  /** PostgreSQL settings; they win over ours. */
+  readonly settings: Readonly<Record<string, string>>;
 }
 
 /** What to dump: a block of a relation, or any key. */

@@ -47,13 +47,14 @@ function computeRoutes(app: App, management: Management): void {
     "/v1/tenant/:tenant/compute",
     { schema: { params: TenantParams, body: StartComputeRequest } },
     async (request, reply) => {
-      const { timeline, port, dir, synchronous, diskless } = request.body;
+      const { timeline, port, dir, synchronous, diskless, settings } = request.body;
       const start = {
         timeline: parseTimelineRef(timeline),
         port,
         dir,
         synchronous: synchronous ?? true,
         diskless: diskless ?? false,
+        settings: settings ?? {},
       };
       const tenant = parseTenantRef(request.params.tenant);
       return answer(reply, await management.computeStart(tenant, start), 202);

@@ -62,8 +62,8 @@ export function computeConf(settings: ComputeSettings): string {
     // the page server has, and clients were told nothing of that part.
     restart_after_crash: "off",
     log_line_prefix: "%m [%p] ",
-    ...(diskless !== undefined && disklessSettings(diskless)),
     ...extra,
+    ...(diskless !== undefined && disklessSettings(diskless, extra?.["shared_preload_libraries"])),
   };
   return `\n# Appended at boot.\n${Object.entries(all).map(setting).join("\n")}\n`;
 }
@@ -88,8 +88,12 @@ const ASYNCHRONOUS: Readonly<Record<string, string>> = {
   full_page_writes: "on",
 };
 
-const disklessSettings = (diskless: DisklessSettings): Readonly<Record<string, string>> => ({
-  shared_preload_libraries: diskless.library,
+/** Without these the server would find no pages, so nobody else's settings win over them. */
+const disklessSettings = (
+  diskless: DisklessSettings,
+  libraries: string | undefined,
+): Readonly<Record<string, string>> => ({
+  shared_preload_libraries: diskless.library + (libraries ? `,${libraries}` : ""),
   "pageserver.connection": diskless.pageService,
   "pageserver.tenant": diskless.tenant,
   "pageserver.timeline": diskless.timeline,

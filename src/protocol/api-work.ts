@@ -11,7 +11,7 @@ export const FollowRequest = Type.Object(
     new_timeline_id: Type.Optional(Hex32),
     /** Bytes a second of the base backup; unlimited without. */
     max_rate_bytes: Type.Optional(Type.Integer({ minimum: 32_768, maximum: 1_073_741_824 })),
-    /** Name of the physical slot; derived from the timeline's id without. */
+    /** Name of the physical slot; made from tenant and timeline name without. */
     slot: Type.Optional(Type.String({ pattern: "^[a-z0-9_]{1,63}$" })),
   },
   { additionalProperties: false },
@@ -57,6 +57,10 @@ export const StartComputeRequest = Type.Object(
     synchronous: Type.Optional(Type.Boolean()),
     /** True: no copy of the pages is made; they are read from the page server when needed. */
     diskless: Type.Optional(Type.Boolean()),
+    /** PostgreSQL settings; they win over ours. */
+    settings: Type.Optional(
+      Type.Record(Type.String({ maxLength: 63 }), Type.String({ maxLength: 1024 })),
+    ),
   },
   { additionalProperties: false },
 );

@@ -1,0 +1,90 @@
+// PostgreSQL's own core regression suite, run against a server that is up. Its SQL comes from the
+// source package of the distribution; nothing of it is kept here.
+
+import { execFile, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import { PG_BIN, giveToPostgres, postgresIdentity } from "../support/postgres.ts";
+
+const execute = promisify(execFile);
+const RUN_MS_MAX = 1_800_000;
+const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
+
+export interface Suite {
+  /** src/test/regress of the sources. */
+  readonly inputDir: string;
+  /** Directory of the suite's C functions, compiled against the installed server. */
+  readonly libraries: string;
+}
+
+const pgConfig = (what: string): string =>
+  spawnSync(path.join(PG_BIN, "pg_config"), [what], { encoding: "utf8" }).stdout.trim();
+
+/** Unpacks the source package below `home`, unless `given` is an unpacked source tree. */
+export async function prepareSuite(home: string, given: string | undefined): Promise<Suite> {
+  const source = given ?? (await fetchSource(path.join(home, "source")));
+  const inputDir = path.join(source, "src/test/regress");
+  const libraries = path.join(home, "libraries");
+  fs.mkdirSync(libraries);
+  const regress = path.join(inputDir, "regress.c");
+  const headers = `-I${pgConfig("--includedir-server")}`;
+  // Their code: their warnings.
+  const args = ["-O1", "-fPIC", "-shared", "-w", headers];
+  await execute("cc", [...args, "-o", path.join(libraries, "regress.so"), regress]);
+  for (const name of ["refint.so", "autoinc.so"]) {
+    fs.symlinkSync(path.join(pgConfig("--pkglibdir"), name), path.join(libraries, name));
+  }
+  return { inputDir, libraries };
+}
+
+async function fetchSource(dir: string): Promise<string> {
+  fs.mkdirSync(dir, { recursive: true });
+  await execute("apt-get", ["source", "-qq", "postgresql-15"], { cwd: dir });
+  const found = fs.readdirSync(dir).find((name) => fs.statSync(path.join(dir, name)).isDirectory());
+  if (found === undefined) throw new Error(`apt-get source has left no directory in ${dir}`);
+  return path.join(dir, found);
+}
+
+/** Runs the whole schedule into `outputDir`; gives each test's output by its name. */
+export async function runSuite(
+  suite: Suite,
+  port: number,
+  outputDir: string,
+): Promise<ReadonlyMap<string, string>> {
+  fs.mkdirSync(outputDir);
+  giveToPostgres(outputDir);
+  const args = [
+    `--inputdir=${suite.inputDir}`,
+    `--outputdir=${outputDir}`,
+    `--bindir=${PG_BIN}`,
+    `--dlpath=${suite.libraries}`,
+    `--schedule=${path.join(suite.inputDir, "parallel_schedule")}`,
+    ...["--host=127.0.0.1", `--port=${port}`, "--user=postgres", "--max-concurrent-tests=20"],
+  ];
+  const program = path.join(path.dirname(pgConfig("--pgxs")), "../test/regress/pg_regress");
+  // Its status says whether the output is that of the developers' machine: we compare otherwise.
+  await execute(program, args, {
+    ...postgresIdentity(),
+    cwd: outputDir,
+    env: { PATH: process.env["PATH"] },
+    timeout: RUN_MS_MAX,
+    maxBuffer: OUTPUT_BYTES_MAX,
+  }).catch((error: unknown) => {
+    if (!fs.existsSync(path.join(outputDir, "regression.out"))) throw error;
+  });
+  const results = path.join(outputDir, "results");
+  const names = fs.readdirSync(results).filter((name) => name.endsWith(".out"));
+  return new Map(
+    names.sort().map((name) => [name, fs.readFileSync(path.join(results, name), "utf8")]),
+  );
+}
+
+/** Names of the tests whose outputs are not equal. */
+export function differences(
+  wanted: ReadonlyMap<string, string>,
+  got: ReadonlyMap<string, string>,
+): readonly string[] {
+  const names = new Set([...wanted.keys(), ...got.keys()]);
+  return [...names].sort().filter((name) => wanted.get(name) !== got.get(name));
+}

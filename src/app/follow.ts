@@ -1,9 +1,10 @@
 // Attaches to a running primary as a standby would: slot, base backup, then its WAL for ever. The
 // slot comes first, so that no WAL from the backup's start on can be removed.
 
+import { createHash } from "node:crypto";
 import type { TenantHandle } from "../actors/directory.ts";
 import type { TenantShared } from "../actors/tenant.ts";
-import type { TimelineId } from "../core/ids.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
 import { REPLICATION_CONNECT_MS_MAX } from "../core/limits.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
 import type { JobReporter } from "../http/jobs.ts";
@@ -25,6 +26,15 @@ export class CannotFollow extends Error {
   override readonly name = "CannotFollow";
 }
 
+/**
+ * The slot of a follower that was given none. By name, not by id: whoever tries again after a crash
+ * in the middle finds the slot of the first attempt and uses it.
+ */
+export function followSlot(tenant: TenantId, name: string): string {
+  const hash = createHash("sha256").update(`${tenant}/${name}`).digest("hex");
+  return `pageserver_${hash.slice(0, 16)}`;
+}
+
 /** Takes the base backup; gives the timeline's id when it is complete in the store. */
 export async function takeBaseBackup(
   shared: TenantShared,
@@ -33,15 +43,13 @@ export async function takeBaseBackup(
   job: JobReporter,
 ): Promise<TimelineId> {
   job.step("connect");
-  const link = await connectReplication(parseConninfo(plan.conninfo), {
-    applicationName: shared.applicationName,
-    timeoutMs: REPLICATION_CONNECT_MS_MAX,
-  });
+  const link = await connect(shared, plan);
+  let slotIsNew = false;
   try {
     const pgVersion = await checkServer(link);
     const { systemId } = await link.identify();
     job.step("replication slot", plan.slot);
-    await link.ensureSlot(plan.slot);
+    slotIsNew = (await link.ensureSlot(plan.slot)).created;
     job.step("base backup");
     const backup = await link.baseBackup({
       label: "pageserver",
@@ -77,8 +85,37 @@ export async function takeBaseBackup(
       made.abandon();
       throw error;
     }
+  } catch (error) {
+    if (!slotIsNew) throw error;
+    throw await withoutSlot(shared, plan, error);
   } finally {
     link.close();
+  }
+}
+
+function connect(shared: TenantShared, plan: FollowPlan): Promise<ReplicationConnection> {
+  return connectReplication(parseConninfo(plan.conninfo), {
+    applicationName: shared.applicationName,
+    timeoutMs: REPLICATION_CONNECT_MS_MAX,
+  });
+}
+
+/** Drops the slot that was made for a backup that failed; gives what to say of the failure. */
+async function withoutSlot(
+  shared: TenantShared,
+  plan: FollowPlan,
+  cause: unknown,
+): Promise<unknown> {
+  try {
+    const link = await connect(shared, plan);
+    await link.dropSlot(plan.slot).finally(() => link.close());
+    return cause;
+  } catch {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const text =
+      `${why}; the slot ${plan.slot} is left on the server and keeps its WAL: follow again under the ` +
+      `same name, or there: SELECT pg_drop_replication_slot('${plan.slot}')`;
+    return new Error(text, { cause });
   }
 }
 

@@ -32,7 +32,7 @@ import { checkpoint } from "./checkpoint.ts";
 import type { Computes } from "./computes.ts";
 import { dumpKey } from "./dump.ts";
 import { Finder, refuse } from "./finder.ts";
-import { takeBaseBackup } from "./follow.ts";
+import { followSlot, takeBaseBackup } from "./follow.ts";
 import { NameInUse } from "./import.ts";
 import { tenantInfo, timelineInfo } from "./info.ts";
 import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
@@ -294,7 +294,7 @@ async function follow(
     id,
     name: request.name,
     conninfo: request.conninfo,
-    slot: request.slot ?? `pageserver_${id.slice(0, 16)}`,
+    slot: request.slot ?? followSlot(tenant.value.id, request.name),
     maxRateBytes: request.maxRateBytes,
   };
   const job = jobs.start("follow", request.name);

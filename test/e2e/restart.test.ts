@@ -3,6 +3,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
+import type { Job } from "../../src/protocol/api-work.ts";
 import { removeServer } from "../support/computes.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { Random } from "../verify/random.ts";
@@ -26,20 +27,34 @@ test("killed under load, it goes on with all that it had acknowledged", async ()
   expect(isGood(rounds.report)).toBe(true);
 });
 
-test("killed during a base backup, it knows nothing of it and takes it again", async () => {
+test("a base backup that is cut short leaves nothing behind, and is taken again", async () => {
   const primary = await startPostgres();
   const server = new ServerUnderTest();
+  // A slot that nobody uses would keep WAL on the primary for ever.
+  const slots = (): Promise<string> =>
+    primary.sql("SELECT count(*), count(*) FILTER (WHERE active) FROM pg_replication_slots");
+  /** Begins to follow, at a rate at which the backup takes a minute; gives the job in its midst. */
+  async function inTheMidst(): Promise<Job> {
+    const rate = { max_rate_bytes: 1_048_576 };
+    const { id } = await server.client.follow({ conninfo: primary.uri, name: "prod", ...rate });
+    for (;;) {
+      const job = await server.client.job(id);
+      if (job.state !== "running") throw new Error(`the backup is ${job.state}: ${job.error}`);
+      if (job.steps.some(({ bytes_done: bytes = 0 }) => bytes > 0)) return job;
+      await sleep(50);
+    }
+  }
   try {
     await primary.pgbench(["-i", "-q", "-s", "3"]);
     await server.start();
-    // At this rate the backup takes about a minute.
-    const slow = { conninfo: primary.uri, name: "prod", max_rate_bytes: 1_048_576 };
-    const job = await server.client.follow(slow);
-    for (let bytes = 0; bytes === 0; await sleep(50)) {
-      const { state, error, steps } = await server.client.job(job.id);
-      if (state !== "running") throw new Error(`the backup is ${state}: ${error}`);
-      bytes = steps.find(({ name }) => name === "base backup")?.bytes_done ?? 0;
-    }
+    const job = await inTheMidst();
+    const cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = ";
+    await primary.sql(`${cut} 'walsender'`);
+    await expect(server.done(job)).rejects.toThrow(/follow of prod: .*terminat/);
+    expect(await slots()).toBe("0|0");
+    await expect(server.client.timeline("prod")).rejects.toThrow(/"prod" does not exist/);
+
+    await inTheMidst();
     await server.kill();
     await server.start();
     await expect(server.client.timeline("prod")).rejects.toThrow(/"prod" does not exist/);
@@ -47,9 +62,7 @@ test("killed during a base backup, it knows nothing of it and takes it again", a
     const { state, source } = await server.client.timeline("prod");
     expect([state, source.connection]).toEqual(["Active", "streaming"]);
     expect((await server.client.check()).problems).toEqual([]);
-    // A slot that nobody uses would keep WAL on the primary for ever.
-    const slots = "SELECT count(*), bool_and(active) FROM pg_replication_slots";
-    expect(await primary.sql(slots)).toBe("1|t");
+    expect(await slots()).toBe("1|1");
   } finally {
     await removeServer(server);
     await primary.cleanup();

@@ -19,6 +19,9 @@ test("killed under load, it goes on with all that it had acknowledged", async ()
     await rounds.round(1);
     await rounds.round(2);
     await rounds.end();
+  } catch (error) {
+    say(await rounds.describe());
+    throw error;
   } finally {
     await rounds.cleanup();
   }

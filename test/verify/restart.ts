@@ -35,6 +35,9 @@ try {
   await test.begin();
   for (let number = 1; number <= rounds; number++) await test.round(number);
   await test.end();
+} catch (error) {
+  say(await test.describe());
+  throw error;
 } finally {
   await (stopping ?? test.cleanup());
 }

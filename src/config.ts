@@ -1,36 +1,70 @@
-// Flags and environment to one frozen, validated Config. Every setting with its unit and default.
+// Settings: flags win over the environment, the environment over one TOML file, the file over
+// defaults. Everything is validated once, into one frozen Config; where each value came from is kept
+// for `pageserver config`. Secrets are no settings: tokens come from the environment alone.
 
+import { TomlError, parse as parseToml } from "smol-toml";
 import { z } from "zod";
 
 const port = z.coerce.number().int().min(0).max(65_535);
+/** Text of the environment, or a boolean of the file. */
+const yesOrNo = z.union([z.boolean(), z.stringbool()]);
+const optionalText = z.string().min(1).optional();
 
 const schema = z.strictObject({
-  /** Data directory: catalogs, layers, WAL. */
   dataDir: z.string().min(1).default("data"),
-  /** Page service (libpq) address. Port 0 takes a free one. */
-  listenHost: z.string().default("127.0.0.1"),
+  listenHost: z.string().min(1).default("127.0.0.1"),
   listenPort: port.default(64_000),
-  /** Management API address. */
-  httpHost: z.string().default("127.0.0.1"),
+  httpHost: z.string().min(1).default("127.0.0.1"),
   httpPort: port.default(9_898),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
-  /** WAL redo processes. */
   redoProcesses: z.coerce.number().int().min(1).max(64).default(2),
-  /** Directory of PostgreSQL's programs. */
-  pgBinDir: z.string().default("/usr/lib/postgresql/15/bin"),
+  pgBinDir: z.string().min(1).default("/usr/lib/postgresql/15/bin"),
+  authKeys: optionalText,
+  authAudience: optionalText,
+  authClockSkewS: z.coerce.number().int().min(0).max(3_600).default(30),
+  authRequireExpiry: yesOrNo.default(true),
+  allowUnauthenticated: yesOrNo.default(false),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;
+export type SettingKey = keyof Config;
 
-const ENVIRONMENT: Readonly<Record<string, keyof Config>> = {
-  PAGESERVER_DATA: "dataDir",
-  PAGESERVER_LISTEN_HOST: "listenHost",
-  PAGESERVER_LISTEN_PORT: "listenPort",
-  PAGESERVER_HTTP_HOST: "httpHost",
-  PAGESERVER_HTTP_PORT: "httpPort",
-  PAGESERVER_LOG_LEVEL: "logLevel",
-  PAGESERVER_REDO_PROCESSES: "redoProcesses",
-  PAGESERVER_PG_BIN: "pgBinDir",
+interface About {
+  /** Name in the file. */
+  readonly name: string;
+  readonly env: string;
+  readonly unit: string;
+  readonly about: string;
+}
+
+const about = (name: string, env: string, unit: string, what: string): About => ({
+  ...{ name, env: `PAGESERVER_${env}`, unit, about: what },
+});
+
+/** In the order in which they are shown. */
+const ABOUT: Readonly<Record<SettingKey, About>> = {
+  dataDir: about("data_dir", "DATA", "path", "catalogs, layers and WAL"),
+  listenHost: about("listen_host", "LISTEN_HOST", "address", "page service (libpq)"),
+  listenPort: about("listen_port", "LISTEN_PORT", "port", "page service; 0 is any free one"),
+  httpHost: about("http_host", "HTTP_HOST", "address", "management API"),
+  httpPort: about("http_port", "HTTP_PORT", "port", "management API; 0 is any free one"),
+  logLevel: about("log_level", "LOG_LEVEL", "word", "trace, debug, info, warn or error"),
+  redoProcesses: about("redo_processes", "REDO_PROCESSES", "number", "WAL redo processes"),
+  pgBinDir: about("pg_bin_dir", "PG_BIN", "path", "directory of PostgreSQL's programs"),
+  authKeys: about(
+    ...(["auth_keys", "AUTH_KEYS", "path or URL"] as const),
+    "public keys of tokens: PEM file, directory of *.pem, or JWKS; none: no token is asked for",
+  ),
+  authAudience: about("auth_audience", "AUTH_AUDIENCE", "text", "what a token's aud must contain"),
+  authClockSkewS: about("auth_clock_skew", "AUTH_CLOCK_SKEW", "seconds", "clocks may differ by"),
+  authRequireExpiry: about(
+    ...(["auth_require_expiry", "AUTH_REQUIRE_EXPIRY", "boolean"] as const),
+    "tokens without an end (exp) are refused",
+  ),
+  allowUnauthenticated: about(
+    ...(["allow_unauthenticated", "ALLOW_UNAUTHENTICATED", "boolean"] as const),
+    "listen beyond loopback without asking for tokens",
+  ),
 };
 
 /** A setting that cannot be used; the message names it, what is wrong and what is accepted. */
@@ -38,18 +72,135 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
-/** Flags win over the environment, the environment over defaults. Throws ConfigError. */
+export type Source = "default" | "file" | "environment" | "flag";
+
+/** One setting, for people. */
+export interface SettingInfo {
+  readonly name: string;
+  readonly env: string;
+  readonly unit: string;
+  readonly about: string;
+  readonly value: string | number | boolean | undefined;
+  readonly default: string | number | boolean | undefined;
+  readonly source: Source;
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  readonly settings: readonly SettingInfo[];
+}
+
+export type Flags = Partial<Record<SettingKey, unknown>>;
+type Environment = Readonly<Record<string, string | undefined>>;
+export interface ConfigFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+const keys = Object.keys(ABOUT) as SettingKey[];
+
+/** Throws ConfigError. */
 export function loadConfig(
-  flags: Partial<Record<keyof Config, unknown>>,
-  environment: Readonly<Record<string, string | undefined>>,
-): Config {
+  flags: Flags,
+  environment: Environment,
+  file?: ConfigFile,
+): LoadedConfig {
   const raw: Record<string, unknown> = {};
-  for (const [name, key] of Object.entries(ENVIRONMENT)) {
-    const value = environment[name];
-    if (value !== undefined && value !== "") raw[key] = value;
+  const sources = new Map<SettingKey, Source>();
+  const take = (key: SettingKey, value: unknown, source: Source): void => {
+    raw[key] = value;
+    sources.set(key, source);
+  };
+  for (const [key, value] of file === undefined ? [] : fileSettings(file)) {
+    take(key, value, "file");
   }
-  for (const [key, value] of Object.entries(flags)) if (value !== undefined) raw[key] = value;
+  for (const key of keys) {
+    const value = environment[ABOUT[key].env];
+    if (value !== undefined && value !== "") take(key, value, "environment");
+    if (flags[key] !== undefined) take(key, flags[key], "flag");
+  }
   const parsed = schema.safeParse(raw);
-  if (!parsed.success) throw new ConfigError(`settings: ${z.prettifyError(parsed.error)}`);
-  return Object.freeze(parsed.data);
+  if (!parsed.success) throw new ConfigError(problems(parsed.error, sources, file));
+  const config = Object.freeze(parsed.data);
+  refuseOpenDoors(config);
+  const defaults = schema.parse({});
+  const settings = keys.map((key) => ({
+    ...ABOUT[key],
+    value: config[key],
+    default: defaults[key],
+    source: sources.get(key) ?? "default",
+  }));
+  return { config, settings };
+}
+
+function fileSettings({ path, text }: ConfigFile): readonly (readonly [SettingKey, unknown])[] {
+  let table: Record<string, unknown>;
+  try {
+    table = parseToml(text);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    throw new ConfigError(`${path}: line ${error.line}: ${error.message.split("\n")[0]}`);
+  }
+  return Object.entries(table).map(([name, value]) => {
+    const key = keys.find((known) => ABOUT[known].name === name);
+    if (key !== undefined) return [key, value] as const;
+    const near = nearest(name);
+    const hint = near === undefined ? "see: pageserver config" : `did you mean ${near}?`;
+    throw new ConfigError(`${path}: there is no setting "${name}"; ${hint}`);
+  });
+}
+
+function problems(
+  error: z.ZodError,
+  sources: ReadonlyMap<SettingKey, Source>,
+  file: ConfigFile | undefined,
+): string {
+  const lines = error.issues.map((issue) => {
+    const key = issue.path[0] as SettingKey;
+    const { name, env, unit } = ABOUT[key];
+    const source = sources.get(key);
+    const where =
+      source === "file" ? `${file!.path}: ${name}` : source === "environment" ? env : name;
+    return `${where}: ${issue.message} (${unit})`;
+  });
+  return lines.join("\n");
+}
+
+const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+
+/** Whoever reaches an open port may read and destroy everything, so that must be said aloud. */
+function refuseOpenDoors(config: Config): void {
+  if (config.authKeys !== undefined || config.allowUnauthenticated) return;
+  for (const key of ["listenHost", "httpHost"] as const) {
+    if (isLoopback(config[key])) continue;
+    throw new ConfigError(
+      `${ABOUT[key].name} is ${config[key]}, which others can reach, and no token is asked for: ` +
+        `set ${ABOUT.authKeys.name}, or ${ABOUT.allowUnauthenticated.name} if that is meant`,
+    );
+  }
+}
+
+/** Misspelt by this much at most, single characters. */
+const TYPOS_MAX = 3;
+
+function nearest(name: string): string | undefined {
+  const [best] = keys
+    .map((key) => ({ name: ABOUT[key].name, typos: distance(name, ABOUT[key].name) }))
+    .sort((a, b) => a.typos - b.typos);
+  return best !== undefined && best.typos <= TYPOS_MAX ? best.name : undefined;
+}
+
+/** Levenshtein: characters to put in, take out or change. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
 }

@@ -4,11 +4,13 @@
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { type Result, err, ok } from "../core/result.ts";
-import type { TenantRef, TimelineRef } from "../http/management.ts";
+import type { Management, TenantRef, TimelineRef } from "../http/management.ts";
 
 export type Answer<T> = Promise<Result<T, AdminError>>;
 
 export const refuse = (error: AdminError): Result<never, AdminError> => err(error);
+
+type Resolved = ReturnType<Management["resolve"]>;
 
 /** From references to what they name. */
 export class Finder {
@@ -44,6 +46,15 @@ export class Finder {
     if (found !== undefined) return ok(found);
     const what = ref.kind === "id" ? `timeline ${ref.id}` : `timeline "${ref.name}"`;
     return refuse({ kind: "not-found", what, remedy: "see: pageserver timeline list" });
+  }
+
+  /** What references stand for, refused or not: see Management.resolve. */
+  resolve(ref: TenantRef, timelineRef: TimelineRef | undefined): Resolved {
+    const found = this.tenant(ref);
+    const tenant = ref.kind === "id" ? ref.id : found.ok ? found.value.id : undefined;
+    if (tenant === undefined || timelineRef === undefined) return { tenant, timeline: undefined };
+    if (timelineRef.kind === "id") return { tenant, timeline: timelineRef.id };
+    return { tenant, timeline: this.directory.findByName(tenant, timelineRef.name)?.entry.id };
   }
 
   async withTenant<T>(

@@ -45,6 +45,7 @@ export interface ManagementDeps {
   readonly jobs: JobBook;
   readonly computes: Computes;
   readonly status: () => Status;
+  readonly reloadKeys: Management["reloadKeys"];
   readonly shutdown: () => void;
 }
 
@@ -55,6 +56,8 @@ export function createManagement(deps: ManagementDeps): Management {
   const { directory, jobs, computes } = deps;
   const finder = new Finder(directory);
   return {
+    resolve: (tenant, timeline) => finder.resolve(tenant, timeline),
+    reloadKeys: deps.reloadKeys,
     status: () => Promise.resolve(ok(deps.status())),
     listTenants: () => {
       const all = [...directory.tenants.values()];

@@ -25,13 +25,13 @@ import { findPostgres } from "../io/postgres.ts";
 import { startRedoProcess } from "../io/redo-process.ts";
 import { prepareRedoTemplate } from "../io/redo-template.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
-import { trust } from "../protocol/pg-handshake.ts";
 import { parsePgVersion, walFormat } from "../protocol/wal/format.ts";
 import { openDataDirectory } from "../store/data-dir.ts";
 import { OpenBudget } from "../store/open-budget.ts";
 import { PageCache } from "../store/page-cache.ts";
 import { OpenFiles } from "../store/sealed-file.ts";
 import { Computes } from "./computes.ts";
+import { type Login, createLogin } from "./login.ts";
 import { createManagement } from "./management.ts";
 import { countedRedo, statusOf } from "./status.ts";
 
@@ -44,6 +44,8 @@ export interface Program {
   readonly listenPort: number;
   /** Resolves when somebody asked for the end through the API, or the data lock was lost. */
   readonly stopAsked: Promise<string>;
+  /** Reads what may change while it runs: public keys. What cannot be read is logged and stays as it was. */
+  readonly reload: () => Promise<void>;
   /** Orderly: listeners, connections, timelines, redo, lock. */
   readonly stop: () => Promise<void>;
 }
@@ -75,13 +77,14 @@ async function start(
   openDataDirectory(dataDir);
   const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
   const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
+  const login = await createLogin(config, log);
   const listener = await listen({
     host: config.listenHost,
     port: config.listenPort,
     onError: (error) => log.error({ err: error }, "accepting connections"),
   });
   const directory = new Directory();
-  const parts: Parts = { config, dataDir, log, directory, listener };
+  const parts: Parts = { config, dataDir, log, directory, listener, login };
   const live: {
     redo?: ActorRef<RedoPoolMsg>;
     tenants?: ActorRef<TenantsMsg>;
@@ -188,11 +191,14 @@ async function start(
         directory,
         tree: tree.system.tree(),
       }),
+    reloadKeys: login.reloadKeys,
     shutdown: () => askStop("asked through the API"),
   });
   const http = await startHttp(management, {
     host: config.httpHost,
     port: config.httpPort,
+    ...(login.checkToken !== undefined && { checkToken: login.checkToken }),
+    audit: (entry) => log.info({ audit: entry }, "management"),
     onUnexpected: (error, request) => log.error({ err: error, request }, "request failed"),
   }).catch(async (error: unknown) => {
     await tree.stop();
@@ -207,7 +213,7 @@ async function start(
     await stopTree(tree, listener);
     await lock.release();
   };
-  return { http: http.url, listenPort: listener.port, stopAsked, stop };
+  return { http: http.url, listenPort: listener.port, stopAsked, reload: login.reload, stop };
 }
 
 async function stopTree(tree: Tree, listener: Listener): Promise<void> {
@@ -222,6 +228,7 @@ interface Parts {
   readonly log: Log;
   readonly directory: Directory;
   readonly listener: Listener;
+  readonly login: Login;
 }
 
 function sharedOf(
@@ -248,11 +255,11 @@ function sharedOf(
 
 function startConnections(
   root: Parameters<typeof spawnConnections>[0],
-  { listener, directory, log }: Parts,
+  { listener, directory, log, login }: Parts,
 ): { stop: () => Promise<void> } {
   const connections = spawnConnections(root, POLICY.connections, {
     listener,
-    authenticate: trust,
+    authenticate: login.authenticate,
     log,
     resolve: (tenant, timeline) => {
       const handle = directory.find(tenant, timeline);

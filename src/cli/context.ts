@@ -30,8 +30,10 @@ export interface Context {
 export function contextOf(command: Command): Context {
   const options = globalOptions(command);
   const json = options.json === true;
+  // Never a flag: command lines are seen by everyone on the machine.
+  const token = process.env["PAGESERVER_TOKEN"];
   return {
-    client: new Client(options.api, options.tenant),
+    client: new Client(options.api, options.tenant, token === "" ? undefined : token),
     json,
     print: (value, words) => {
       process.stdout.write(`${json ? JSON.stringify(value, undefined, 2) : words()}\n`);
@@ -72,6 +74,10 @@ export function failure(error: unknown): { readonly code: number; readonly text:
     };
   }
   if (error instanceof MalformedInput) return { code: EXIT.usage, text: error.message };
+  if (error instanceof ApiError && error.status === 401) {
+    const hint = "put a token into the environment: PAGESERVER_TOKEN";
+    return { code: EXIT.failed, text: `${error.message}\n${hint}` };
+  }
   if (error instanceof ApiError || error instanceof CommandFailed) {
     return { code: EXIT.failed, text: error.message };
   }

@@ -5,6 +5,7 @@ import { Command, CommanderError, Option } from "commander";
 import { branchCommand } from "./branch.ts";
 import { checkCommand } from "./check.ts";
 import { computeCommand } from "./compute.ts";
+import { configCommand } from "./config.ts";
 import { DEFAULT_API, EXIT, failure } from "./context.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
@@ -37,6 +38,7 @@ function program(): Command {
     .showHelpAfterError("(pageserver <command> --help shows examples)");
   const commands = [
     serveCommand(),
+    configCommand(),
     followCommand(),
     branchCommand(),
     computeCommand(),

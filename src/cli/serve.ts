@@ -5,34 +5,51 @@ import { InvariantViolation, MalformedInput } from "../core/assert.ts";
 import { CommandFailed } from "./context.ts";
 
 const HELP = `
-Settings also come from the environment (flags win): PAGESERVER_DATA, PAGESERVER_LISTEN_HOST,
-PAGESERVER_LISTEN_PORT, PAGESERVER_HTTP_HOST, PAGESERVER_HTTP_PORT, PAGESERVER_LOG_LEVEL.
+Settings also come from the environment and from a TOML file; flags win over the environment, the
+environment over the file. All of them, and where each comes from: pageserver config.
 
-Neither port has a login: keep both on loopback or behind a firewall.
+With --auth-keys both ports ask for a token (JWT, EdDSA or RS256): as libpq's password, and as
+Authorization: Bearer. Without, both ports have to be on loopback. SIGHUP reads the keys again.
 
 Examples:
   pageserver serve                          data in ./data, page service 64000, HTTP 9898
-  pageserver serve --data /srv/pageserver --listen 10.0.0.5:64000 --http 127.0.0.1:9898`;
+  pageserver serve --config /etc/pageserver.toml
+  pageserver serve --data /srv/pageserver --listen 10.0.0.5:64000 --auth-keys /etc/pageserver/keys`;
+
+interface ServeOptions {
+  readonly config?: string;
+  readonly data?: string;
+  readonly listen?: string;
+  readonly http?: string;
+  readonly authKeys?: string;
+  readonly allowUnauthenticated?: boolean;
+}
 
 export function serveCommand(): Command {
   return new Command("serve")
     .description("run the page server in the foreground")
+    .option("--config <file>", "TOML file of settings (default: PAGESERVER_CONFIG)")
     .option("--data <dir>", "data directory (default: data)")
     .option("--listen <host:port>", "page service address (default: 127.0.0.1:64000)")
     .option("--http <host:port>", "management API address (default: 127.0.0.1:9898)")
+    .option("--auth-keys <path>", "public keys of tokens: PEM, directory of them, or JWKS")
+    .option("--allow-unauthenticated", "listen beyond loopback without asking for tokens")
     .addHelpText("after", HELP)
-    .action(async (options: { data?: string; listen?: string; http?: string }) => {
+    .action(async (options: ServeOptions) => {
       const listen = hostPort(options.listen, "--listen");
       const http = hostPort(options.http, "--http");
       const { serve } = await import("../main.ts");
       try {
-        await serve({
+        const flags = {
           dataDir: options.data,
           listenHost: listen?.host,
           listenPort: listen?.port,
           httpHost: http?.host,
           httpPort: http?.port,
-        });
+          authKeys: options.authKeys,
+          allowUnauthenticated: options.allowUnauthenticated,
+        };
+        await serve(flags, options.config);
       } catch (error) {
         throw isExpected(error) ? new CommandFailed(error.message) : error;
       }

@@ -2,7 +2,7 @@
 
 import { Command } from "commander";
 import type { Status, TreeNodeInfo } from "../protocol/api-status.ts";
-import { contextOf } from "./context.ts";
+import { CommandFailed, contextOf } from "./context.ts";
 import { formatBytes, formatMs, sourceText, stateText, table } from "./format.ts";
 
 export function statusCommand(): Command {
@@ -14,10 +14,17 @@ export function statusCommand(): Command {
     )
     .action(async (_options: unknown, command: Command) => {
       const context = contextOf(command);
-      const status = await context.client.status();
+      const status: Partial<Status> = await context.client.status();
+      if (!isWhole(status)) {
+        const what = "the server is there; more is shown to a token of scope pageserverapi";
+        throw new CommandFailed(`${what} (PAGESERVER_TOKEN)`);
+      }
       context.print(status, () => statusWords(status));
     });
 }
+
+/** Without a token that manages the server, its id is all that it shows. */
+const isWhole = (status: Partial<Status>): status is Status => status.state !== undefined;
 
 function statusWords(status: Status): string {
   const { redo } = status;

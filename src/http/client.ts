@@ -41,9 +41,11 @@ type Query = Readonly<Record<string, string | number | undefined>>;
 export class Client {
   readonly url: string;
   private readonly tenantPath: string;
+  private readonly token: string | undefined;
 
-  /** `url`: http://host:port. `tenant`: an id or "default". */
-  constructor(url: string, tenant = "default") {
+  /** `url`: http://host:port. `tenant`: an id or "default". `token`: if the server asks for one. */
+  constructor(url: string, tenant = "default", token?: string) {
+    this.token = token;
     this.url = url.replace(/\/+$/, "");
     this.tenantPath = `/v1/tenant/${encodeURIComponent(tenant)}`;
   }
@@ -124,10 +126,11 @@ export class Client {
     try {
       return await fetch(url, {
         method,
-        ...(body !== undefined && {
-          body: JSON.stringify(body),
-          headers: { "content-type": "application/json" },
-        }),
+        headers: {
+          ...(body !== undefined && { "content-type": "application/json" }),
+          ...(this.token !== undefined && { authorization: `Bearer ${this.token}` }),
+        },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
       });
     } catch (error) {
       const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;

@@ -9,7 +9,7 @@ import type { Lsn } from "../core/lsn.ts";
 import type { RelTag } from "../core/page.ts";
 import type { Result } from "../core/result.ts";
 import type { LsnByTimestamp, PageVersionInfo, TenantInfo, TimelineInfo } from "../protocol/api.ts";
-import type { CheckReport, Status } from "../protocol/api-status.ts";
+import type { CheckReport, ReloadedKeys, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 
 /** "default" is the one tenant of a program that was not told otherwise. */
@@ -88,6 +88,15 @@ export interface Dumped {
 type Answer<T> = Promise<Result<T, AdminError>>;
 
 export interface Management {
+  /**
+   * What references stand for now, to decide who may use them. An id stands for itself, whether it
+   * exists or not; undefined is a name or a default tenant that does not exist.
+   */
+  resolve(
+    tenant: TenantRef,
+    timeline: TimelineRef | undefined,
+  ): { readonly tenant: TenantId | undefined; readonly timeline: TimelineId | undefined };
+
   status(): Answer<Status>;
 
   listTenants(): Answer<readonly TenantInfo[]>;
@@ -126,6 +135,8 @@ export interface Management {
   checkpoint(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
   /** Walks the whole store and reports every broken invariant. */
   check(tenant: TenantRef): Answer<CheckReport>;
+  /** Takes the public keys of tokens that are there now; all of them or, with a refusal, none. */
+  reloadKeys(): Answer<ReloadedKeys>;
   /** Begins an orderly stop and answers at once. */
   shutdown(): Answer<undefined>;
 }

@@ -1,6 +1,10 @@
 // /v1/status, /v1/shutdown and the check of a tenant's store.
 
 import Type from "typebox";
+import { checkPermission } from "../core/permission.ts";
+import { ok } from "../core/result.ts";
+import type { Alive } from "../protocol/api-status.ts";
+import { claimsOfRequest } from "./authorize.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { parseTenantRef } from "./params.ts";
@@ -9,15 +13,27 @@ import type { App } from "./server.ts";
 const TenantParams = Type.Object({ tenant: Type.String() });
 
 export function statusRoutes(app: App, management: Management): void {
-  app.get("/v1/status", async (_request, reply) => answer(reply, await management.status()));
+  app.get("/v1/status", { config: { permission: "open" } }, async (request, reply) => {
+    const status = await management.status();
+    const all = checkPermission(claimsOfRequest(request), { kind: "manage" }).ok;
+    if (all || !status.ok) return answer(reply, status);
+    const alive: Alive = { id: status.value.id };
+    return answer(reply, ok(alive));
+  });
 
-  app.post("/v1/shutdown", async (_request, reply) =>
+  const manage = { config: { permission: "manage" } } as const;
+  app.post("/v1/shutdown", manage, async (_request, reply) =>
     answer(reply, await management.shutdown(), 202),
+  );
+
+  // As Neon's page server has it.
+  app.post("/v1/reload_auth_validation_keys", manage, async (_request, reply) =>
+    answer(reply, await management.reloadKeys()),
   );
 
   app.post(
     "/v1/tenant/:tenant/check",
-    { schema: { params: TenantParams } },
+    { schema: { params: TenantParams }, config: { permission: "read" } },
     async (request, reply) =>
       answer(reply, await management.check(parseTenantRef(request.params.tenant))),
   );

@@ -11,18 +11,27 @@ import type { App } from "./server.ts";
 const Params = Type.Object({ tenant: Type.String() });
 
 export function tenantRoutes(app: App, management: Management): void {
-  app.get("/v1/tenant", async (_request, reply) => answer(reply, await management.listTenants()));
-
-  app.get("/v1/tenant/:tenant", { schema: { params: Params } }, async (request, reply) =>
-    answer(reply, await management.getTenant(parseTenantRef(request.params.tenant))),
+  app.get("/v1/tenant", { config: { permission: "manage" } }, async (_request, reply) =>
+    answer(reply, await management.listTenants()),
   );
 
-  app.post("/v1/tenant", { schema: { body: CreateTenantRequest } }, async (request, reply) => {
-    const id = request.body.new_tenant_id;
-    return answer(
-      reply,
-      await management.createTenant(id === undefined ? undefined : parseTenantId(id)),
-      201,
-    );
-  });
+  app.get(
+    "/v1/tenant/:tenant",
+    { schema: { params: Params }, config: { permission: "read" } },
+    async (request, reply) =>
+      answer(reply, await management.getTenant(parseTenantRef(request.params.tenant))),
+  );
+
+  app.post(
+    "/v1/tenant",
+    { schema: { body: CreateTenantRequest }, config: { permission: "manage" } },
+    async (request, reply) => {
+      const id = request.body.new_tenant_id;
+      return answer(
+        reply,
+        await management.createTenant(id === undefined ? undefined : parseTenantId(id)),
+        201,
+      );
+    },
+  );
 }

@@ -25,18 +25,28 @@ const TenantParams = Type.Object({ tenant: Type.String() });
 const Params = Type.Object({ tenant: Type.String(), timeline: Type.String() });
 
 export function timelineRoutes(app: App, management: Management): void {
-  app.get(TENANT, { schema: { params: TenantParams } }, async (request, reply) =>
-    answer(reply, await management.listTimelines(parseTenantRef(request.params.tenant))),
+  app.get(
+    TENANT,
+    { schema: { params: TenantParams }, config: { permission: "read" } },
+    async (request, reply) =>
+      answer(reply, await management.listTimelines(parseTenantRef(request.params.tenant))),
   );
 
-  app.get(TIMELINE, { schema: { params: Params } }, async (request, reply) => {
-    const { tenant, timeline } = parse(request.params);
-    return answer(reply, await management.getTimeline(tenant, timeline));
-  });
+  app.get(
+    TIMELINE,
+    { schema: { params: Params }, config: { permission: "read" } },
+    async (request, reply) => {
+      const { tenant, timeline } = parse(request.params);
+      return answer(reply, await management.getTimeline(tenant, timeline));
+    },
+  );
 
   app.post(
     TENANT,
-    { schema: { params: TenantParams, body: CreateTimelineRequest } },
+    {
+      schema: { params: TenantParams, body: CreateTimelineRequest },
+      config: { permission: "change" },
+    },
     async (request, reply) => {
       const started = performance.now();
       const tenant = parseTenantRef(request.params.tenant);
@@ -49,10 +59,14 @@ export function timelineRoutes(app: App, management: Management): void {
   );
 
   // As Neon's page server has it.
-  app.put(`${TIMELINE}/checkpoint`, { schema: { params: Params } }, async (request, reply) => {
-    const { tenant, timeline } = parse(request.params);
-    return answer(reply, await management.checkpoint(tenant, timeline));
-  });
+  app.put(
+    `${TIMELINE}/checkpoint`,
+    { schema: { params: Params }, config: { permission: "change" } },
+    async (request, reply) => {
+      const { tenant, timeline } = parse(request.params);
+      return answer(reply, await management.checkpoint(tenant, timeline));
+    },
+  );
 
   timeRoutes(app, management);
   pageRoute(app, management);
@@ -62,7 +76,7 @@ function timeRoutes(app: App, management: Management): void {
   const AtTime = Type.Object({ timestamp: Type.String() });
   app.get(
     `${TIMELINE}/get_lsn_by_timestamp`,
-    { schema: { params: Params, querystring: AtTime } },
+    { schema: { params: Params, querystring: AtTime }, config: { permission: "read" } },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const unixUs = parseTime(request.query.timestamp);
@@ -73,7 +87,7 @@ function timeRoutes(app: App, management: Management): void {
   const AtLsn = Type.Object({ lsn: Type.String() });
   app.get(
     `${TIMELINE}/get_timestamp_of_lsn`,
-    { schema: { params: Params, querystring: AtLsn } },
+    { schema: { params: Params, querystring: AtLsn }, config: { permission: "read" } },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const found = await management.timestampOfLsn(tenant, timeline, Lsn.parse(request.query.lsn));
@@ -89,7 +103,7 @@ function timeRoutes(app: App, management: Management): void {
 
   app.post(
     `${TIMELINE}/lsn_lease`,
-    { schema: { params: Params, body: LeaseRequest } },
+    { schema: { params: Params, body: LeaseRequest }, config: { permission: "read" } },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const until = await management.lease(tenant, timeline, Lsn.parse(request.body.lsn));
@@ -109,7 +123,7 @@ function pageRoute(app: App, management: Management): void {
   });
   app.get(
     `${TIMELINE}/page`,
-    { schema: { params: Params, querystring: Query } },
+    { schema: { params: Params, querystring: Query }, config: { permission: "read" } },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const { rel, block, key, lsn } = request.query;

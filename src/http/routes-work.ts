@@ -1,4 +1,5 @@
-// Long work: follow a primary, start and stop computes, and the jobs that show its steps.
+// Long work: follow a primary, start and stop computes, and the jobs that show its steps. Following
+// opens connections and computes are processes of this machine, so a tenant's token is not enough.
 
 import Type from "typebox";
 import { parseTimelineId } from "../core/ids.ts";
@@ -17,7 +18,7 @@ const TimelineParams = Type.Object({ tenant: Type.String(), timeline: Type.Strin
 export function workRoutes(app: App, management: Management): void {
   app.post(
     "/v1/tenant/:tenant/follow",
-    { schema: { params: TenantParams, body: FollowRequest } },
+    { schema: { params: TenantParams, body: FollowRequest }, config: { permission: "manage" } },
     async (request, reply) => {
       const { conninfo, name, new_timeline_id: id, max_rate_bytes, slot } = request.body;
       const follow = {
@@ -38,14 +39,17 @@ export function workRoutes(app: App, management: Management): void {
 function computeRoutes(app: App, management: Management): void {
   app.get(
     "/v1/tenant/:tenant/compute",
-    { schema: { params: TenantParams } },
+    { schema: { params: TenantParams }, config: { permission: "read" } },
     async (request, reply) =>
       answer(reply, await management.listComputes(parseTenantRef(request.params.tenant))),
   );
 
   app.post(
     "/v1/tenant/:tenant/compute",
-    { schema: { params: TenantParams, body: StartComputeRequest } },
+    {
+      schema: { params: TenantParams, body: StartComputeRequest },
+      config: { permission: "manage" },
+    },
     async (request, reply) => {
       const { timeline, port, dir, synchronous, diskless, settings } = request.body;
       const start = {
@@ -63,7 +67,7 @@ function computeRoutes(app: App, management: Management): void {
 
   app.delete(
     "/v1/tenant/:tenant/compute/:timeline",
-    { schema: { params: TimelineParams } },
+    { schema: { params: TimelineParams }, config: { permission: "manage" } },
     async (request, reply) => {
       const tenant = parseTenantRef(request.params.tenant);
       const timeline = parseTimelineRef(request.params.timeline);
@@ -73,14 +77,19 @@ function computeRoutes(app: App, management: Management): void {
 }
 
 function jobRoutes(app: App, management: Management): void {
-  app.get("/v1/job", async (_request, reply) => answer(reply, await management.listJobs()));
+  app.get("/v1/job", { config: { permission: "manage" } }, async (_request, reply) =>
+    answer(reply, await management.listJobs()),
+  );
 
   const Wait = Type.Object({
     wait_ms: Type.Optional(Type.Integer({ minimum: 0, maximum: JOB_WAIT_MS_MAX })),
   });
   app.get(
     "/v1/job/:id",
-    { schema: { params: Type.Object({ id: Type.String() }), querystring: Wait } },
+    {
+      schema: { params: Type.Object({ id: Type.String() }), querystring: Wait },
+      config: { permission: "manage" },
+    },
     async (request, reply) =>
       answer(reply, await management.getJob(request.params.id, request.query.wait_ms ?? 0)),
   );

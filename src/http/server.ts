@@ -1,7 +1,6 @@
 // The management API over HTTP: Neon's paths where they make sense, ours beside them. Parses,
-// asks Management, prints. Listens on loopback unless told otherwise; there is no login yet, so a
-// web page in the operator's browser must not be able to reach it: foreign origins and host names
-// are refused.
+// asks Management, prints. Who may use what: authorize.ts. Without tokens a web page in the
+// operator's browser must not be able to reach it either: foreign origins and host names are refused.
 
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from "@fastify/type-provider-typebox";
 import Fastify, {
@@ -12,6 +11,7 @@ import Fastify, {
   type RawRequestDefaultExpression,
   type RawServerDefault,
 } from "fastify";
+import { type AuditEntry, type CheckToken, type RouteInfo, authorize } from "./authorize.ts";
 import { errorBody, thrownToHttp } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { statusRoutes } from "./routes-status.ts";
@@ -38,6 +38,10 @@ export interface HttpOptions {
   readonly port: number;
   /** Hears of every 500: our bugs. */
   readonly onUnexpected: (error: unknown, request: string) => void;
+  /** Undefined: nobody has to show a token. */
+  readonly checkToken?: CheckToken;
+  readonly audit?: (entry: AuditEntry) => void;
+  readonly onRoute?: (route: RouteInfo) => void;
 }
 
 export interface HttpServer {
@@ -54,10 +58,7 @@ export async function startHttp(management: Management, options: HttpOptions): P
 }
 
 /** The routes without a socket, for tests. */
-export function buildApp(
-  management: Management,
-  options: Pick<HttpOptions, "host" | "onUnexpected">,
-): App {
+export function buildApp(management: Management, options: Omit<HttpOptions, "port">): App {
   const app = Fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -71,6 +72,9 @@ export function buildApp(
     const refusal = foreign(request, options.host);
     if (refusal !== undefined) await reply.code(403).send(errorBody(refusal));
   });
+  const ignore = (): void => undefined;
+  const { checkToken, audit = ignore, onRoute = ignore } = options;
+  authorize(app, management, { checkToken, audit, onRoute });
   app.setErrorHandler((error, request, reply) => {
     const { status, msg } = thrownToHttp(error);
     if (status >= 500) options.onUnexpected(error, `${request.method} ${request.url}`);

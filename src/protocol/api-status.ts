@@ -50,6 +50,16 @@ export const Status = Type.Object({
 });
 export type Status = Api<typeof Status>;
 
+/** What anybody may see of a server that asks for tokens: that it is there. */
+export const Alive = Type.Object({ id: Type.Number() });
+export type Alive = Api<typeof Alive>;
+
+export const ReloadedKeys = Type.Object({
+  /** Public keys in use. */
+  keys: Type.Number(),
+});
+export type ReloadedKeys = Api<typeof ReloadedKeys>;
+
 export const CheckReport = Type.Object({
   layers: Type.Number(),
   versions: Type.Number(),

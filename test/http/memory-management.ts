@@ -63,6 +63,18 @@ export function memoryManagement(): MemoryManagement {
     reporters,
     asked: { shutdowns: 0, checkpoints: 0 },
     problems: [],
+    resolve: (tenant, ref) => {
+      const found = ref?.kind === "name" ? find(tenant, ref) : undefined;
+      return {
+        tenant: tenant.kind === "id" ? tenant.id : TENANT,
+        timeline: (ref?.kind === "id"
+          ? ref.id
+          : found?.ok === true
+            ? found.value.timeline_id
+            : undefined) as TimelineId | undefined,
+      };
+    },
+    reloadKeys: async () => ok({ keys: 1 }),
     status: async () => ok(statusOf(timelines)),
     listTenants: async () => ok([tenantOf(timelines)]),
     getTenant: async (tenant) =>

@@ -1,0 +1,128 @@
+// A server that asks for tokens, as its operator meets it: command line, psql, new keys by signal and
+// by request, and nothing secret in what it writes.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import fs from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { runCli } from "../cli/run-cli.ts";
+import { PageClient } from "../support/page-client.ts";
+import { ed25519Key, rsaKey, sign } from "../support/tokens.ts";
+
+const TENANT = "a".repeat(32);
+const [first, second] = [ed25519Key(), rsaKey()];
+let dir: string;
+let child: ChildProcess;
+let api: string;
+let port: number;
+const output: Buffer[] = [];
+const said = (): string => Buffer.concat(output).toString();
+
+beforeAll(async () => {
+  dir = await fs.mkdtemp(path.join(os.tmpdir(), "tokens-"));
+  await fs.chmod(dir, 0o755);
+  await fs.writeFile(path.join(dir, "key.pem"), first.pem);
+  const settings = [
+    `data_dir = "${dir}/data"`,
+    `auth_keys = "${dir}/key.pem"`,
+    "listen_port = 0",
+    "http_port = 0",
+  ];
+  await fs.writeFile(path.join(dir, "settings.toml"), settings.join("\n"));
+  const main = new URL("../../src/main.ts", import.meta.url).href;
+  const script = `const { serve } = await import(${JSON.stringify(main)}); await serve({});`;
+  child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], {
+    env: { ...process.env, PAGESERVER_CONFIG: path.join(dir, "settings.toml") },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  child.stdout!.on("data", (chunk: Buffer) => output.push(chunk));
+  child.stderr!.on("data", (chunk: Buffer) => output.push(chunk));
+  const serving = await until(/"http":"(\S+?)","port":(\d+)/);
+  [api, port] = [serving[1]!, Number(serving[2])];
+});
+
+afterAll(async () => {
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  if (child.exitCode === null && child.kill("SIGTERM")) await gone;
+  await fs.rm(dir, { recursive: true, force: true });
+});
+
+async function until(pattern: RegExp): Promise<RegExpExecArray> {
+  for (;;) {
+    const found = pattern.exec(said());
+    if (found !== null) return found;
+    if (child.exitCode !== null) throw new Error(said());
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+const cli = (token: string | undefined, ...args: string[]) =>
+  runCli(args, { PAGESERVER_API: api, ...(token !== undefined && { PAGESERVER_TOKEN: token }) });
+
+test("the command line with a token, without one, and with one of a tenant", async () => {
+  const server = await sign(first, { scope: "pageserverapi" });
+  expect(await cli(server, "status")).toMatchObject({ code: 0, err: "" });
+  const none = await cli(undefined, "timeline", "list");
+  expect(none.code).toBe(1);
+  expect(none.err).toContain("PAGESERVER_TOKEN");
+  const tenant = await sign(first, { scope: "tenant", tenant_id: TENANT });
+  expect(await cli(tenant, "timeline", "list", "--tenant", "b".repeat(32))).toMatchObject({
+    code: 1,
+    err: expect.stringContaining("another tenant"),
+  });
+  expect((await cli(tenant, "status")).err).toContain("token");
+  expect(said()).not.toContain(server);
+});
+
+test("the token as password: own tenant, another's, expired, none", async () => {
+  const token = await sign(first, { scope: "tenant", tenant_id: TENANT });
+  const client = await PageClient.connect({ port, password: token });
+  const [timeline, lsn] = ["1".repeat(32), "0/10"];
+  const lease = (tenant: string) => client.query(`lease lsn ${tenant} ${timeline} ${lsn}`);
+  await expect(lease(TENANT)).rejects.toThrow("not found");
+  await expect(lease("b".repeat(32))).rejects.toThrow("JWT authentication error");
+  await client.close();
+  const expired = await sign(first, { scope: "pageserverapi" }, { expiresInS: -60 });
+  for (const [password, why] of [
+    [expired, "has expired"],
+    ["", "not a signed token"],
+  ] as const) {
+    await expect(PageClient.connect({ port, password })).rejects.toThrow(why);
+  }
+  expect(said()).not.toContain(expired);
+});
+
+test("new keys by SIGHUP and by request; a broken file changes nothing", async () => {
+  const [old, fresh] = [
+    await sign(first, { scope: "pageserverapi" }),
+    await sign(second, { scope: "pageserverapi" }),
+  ];
+  const statusOf = async (token: string) =>
+    (await fetch(`${api}/v1/tenant`, { headers: { authorization: `Bearer ${token}` } })).status;
+  const file = path.join(dir, "key.pem");
+  await fs.writeFile(file, "not a key");
+  child.kill("SIGHUP");
+  await until(/public keys could not be read again/);
+  expect([await statusOf(old), await statusOf(fresh)]).toEqual([200, 401]);
+  await fs.writeFile(file, second.pem);
+  child.kill("SIGHUP");
+  await until(/public keys are read again/);
+  expect([await statusOf(old), await statusOf(fresh)]).toEqual([401, 200]);
+  await fs.writeFile(file, first.pem);
+  const reload = (token: string) =>
+    fetch(`${api}/v1/reload_auth_validation_keys`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}` },
+    });
+  expect((await reload(old)).status).toBe(401);
+  expect(await (await reload(fresh)).json()).toEqual({ keys: 1 });
+  expect([await statusOf(old), await statusOf(fresh)]).toEqual([200, 401]);
+});
+
+test("config shows what would be served, and refuses what could not be", async () => {
+  const shown = await runCli(["config", "--config", path.join(dir, "settings.toml")]);
+  expect(shown.out).toMatch(/^auth_keys +\S+key\.pem +path or URL +- +file/m);
+  const open = await runCli(["config"], { PAGESERVER_LISTEN_HOST: "0.0.0.0" });
+  expect(open).toMatchObject({ code: 1, err: expect.stringContaining("auth_keys") });
+});

@@ -28,7 +28,8 @@ export class ServerUnderTest {
   }
 
   async start(): Promise<void> {
-    this.port = await freePort();
+    // The same after a restart: computes without disks know it.
+    if (this.port === 0) this.port = await freePort();
     const http = await freePort();
     const out = fs.openSync(this.log, "a");
     const program = path.join(ROOT, "test/verify/serve.ts");

@@ -10,6 +10,8 @@ export interface Readable {
   readonly last: Lsn;
   /** Lowest LSN whose pages are complete: end of the base backup, or the retention cutoff. */
   readonly cutoff: Lsn;
+  /** LSNs below the cutoff that are kept: leases. */
+  readonly pinned?: readonly Lsn[];
   /** A base backup is being completed: nothing is consistent below this LSN. */
   readonly readableFrom: Lsn;
 }
@@ -34,7 +36,7 @@ export function planRead(
       `and not_modified_since ${Lsn.format(notModifiedSince)}`;
     return refused({ kind: "bad-request", message });
   }
-  if (lsn < timeline.cutoff) {
+  if (lsn < timeline.cutoff && timeline.pinned?.includes(lsn) !== true) {
     return refused({ kind: "lsn-collected", asked: lsn, cutoff: timeline.cutoff });
   }
   if (notModifiedSince === LSN_MAX) {

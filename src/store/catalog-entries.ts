@@ -41,6 +41,8 @@ export const timelineEntry = z.strictObject({
   readableFrom: lsnField,
   /** Everything up to here is in sealed layers; WAL is replayed from here on. */
   sealedLsn: lsnField,
+  /** Reads below are refused unless pinned; what they would need may be gone. None yet: undefined. */
+  cutoff: lsnField.optional(),
   /** Start of the last record that ends at or below sealedLsn; 0 if unknown. */
   sealedPrev: lsnField,
   /** importing: its base is not complete, after a restart it begins anew or is removed. */
@@ -69,6 +71,8 @@ export const layerEntry = z.strictObject({
   versions: countField,
   /** Bit n: some key is of kind n. */
   kinds: countField,
+  /** Merged: of what lies at or below this LSN, only what was needed then was carried over. */
+  reducedTo: lsnField.optional(),
   createdAtMs: timeMs,
 });
 export type LayerEntry = Readonly<z.infer<typeof layerEntry>>;

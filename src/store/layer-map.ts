@@ -33,6 +33,16 @@ export class LayerMap {
     return (this.sealed[0]?.entry.sequence ?? 0) + 1;
   }
 
+  /** A number that no merged layer's name has: see MergeJob. */
+  get nextMerge(): number {
+    let highest = 0;
+    for (const { entry } of this.sealed) {
+      const found = /-m([0-9a-f]+)-/.exec(entry.file);
+      if (found !== null) highest = Math.max(highest, parseInt(found[1]!, 16));
+    }
+    return highest + 1;
+  }
+
   /** Bytes of all files. */
   get bytes(): number {
     return this.sealed.reduce((sum, { entry }) => sum + entry.bytes, 0);
@@ -41,6 +51,17 @@ export class LayerMap {
   /** True when some layer has a key of `kind`. */
   hasKind(kind: number): boolean {
     return this.sealed.some(({ entry }) => (entry.kinds & (1 << kind)) !== 0);
+  }
+
+  /** Layers by sequence, newest first, each in key order: what merging chooses from. */
+  get tiers(): readonly (readonly SealedLayer[])[] {
+    const tiers: SealedLayer[][] = [];
+    for (const layer of this.sealed) {
+      const last = tiers.at(-1);
+      if (last?.[0]?.entry.sequence === layer.entry.sequence) last.push(layer);
+      else tiers.push([layer]);
+    }
+    return tiers;
   }
 
   pathOf(entry: Pick<LayerEntry, "file">): string {

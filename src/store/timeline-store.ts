@@ -5,6 +5,7 @@
 import fs from "node:fs";
 import { assert } from "../core/assert.ts";
 import type { ChangeSink, MetadataView } from "../core/change.ts";
+import type { MergePlan, Tier } from "../core/compaction.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { type Group, GroupTable, type Kind } from "../core/key.ts";
 import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
@@ -14,8 +15,11 @@ import type { LayerEntry } from "./catalog-entries.ts";
 import { layersPath, makeDirectory } from "./data-dir.ts";
 import { LayerMap } from "./layer-map.ts";
 import { MemoryLayer } from "./memory-layer.ts";
+import { MergeJob, type MergePoint } from "./merge-job.ts";
+import type { Retained } from "./merge-keep.ts";
 import type { KeyVisitor, Layer, VersionVisitor } from "./object-store.ts";
 import type { OpenBudget } from "./open-budget.ts";
+import type { PageReader } from "./read-page.ts";
 import { type SealFault, SealJob } from "./seal-job.ts";
 import type { OpenFiles } from "./sealed-file.ts";
 import type { StoreCorrupt } from "./store-errors.ts";
@@ -30,6 +34,16 @@ export interface TimelineStoreOptions {
   readonly ancestor: { readonly store: TimelineStore; readonly lsn: Lsn } | undefined;
   /** For crash tests. */
   readonly sealFault?: SealFault;
+  readonly mergeFault?: (point: MergePoint) => void;
+}
+
+/** Which neighbouring tiers to merge, and how: core/compaction.ts. */
+export interface MergeRequest {
+  readonly plan: MergePlan;
+  readonly retained: Retained;
+  readonly reader: PageReader;
+  readonly nowMs: number;
+  readonly steadyMs: () => number;
 }
 
 /** A metadata value and the LSN it is valid from. */
@@ -55,6 +69,7 @@ export class TimelineStore {
   // Oldest first.
   private frozen: readonly Frozen[] = [];
   private sealing = false;
+  private merging = false;
 
   /** Opens the store and removes what a crash left half-made. Throws StoreCorrupt, StoreFull, StoreFailed. */
   constructor(options: TimelineStoreOptions) {
@@ -223,6 +238,57 @@ export class TimelineStore {
         this.sealing = false;
       },
     });
+  }
+
+  /** Newest first: what planMerge decides on. */
+  get tiers(): readonly Tier[] {
+    return this.map.tiers.map((layers) => {
+      const entries = layers.map(({ entry }) => entry);
+      const sum = (of: (entry: LayerEntry) => number): number =>
+        entries.reduce((total, entry) => total + of(entry), 0);
+      return {
+        bytes: sum(({ bytes }) => bytes),
+        keys: sum(({ keys }) => keys),
+        versions: sum(({ versions }) => versions),
+        lastLsn: Math.max(...entries.map(({ lastLsn }) => lastLsn)) as Lsn,
+        reducedTo: Math.min(...entries.map(({ reducedTo }) => reducedTo ?? 0)) as Lsn,
+      };
+    });
+  }
+
+  /** Begins a merge of sealed tiers. One at a time; sealing goes on beside it. */
+  beginMerge(request: MergeRequest): MergeJob {
+    assert(!this.merging, "one merge at a time");
+    const { plan, retained, reader, nowMs, steadyMs } = request;
+    const { tiers } = this.map;
+    const bottom = plan.to === tiers.length - 1 && this.ancestor === undefined;
+    const job = new MergeJob({
+      timeline: this.id,
+      directory: layersPath(this.options.directory),
+      tiers: tiers.slice(plan.from, plan.to + 1),
+      ...{ bottom, retained, reader, nowMs, steadyMs },
+      number: this.map.nextMerge,
+      fault: this.options.mergeFault ?? ((): void => {}),
+      enter: (remove, add) => this.enterMerged(remove, add),
+      over: () => {
+        this.merging = false;
+      },
+    });
+    this.merging = true;
+    return job;
+  }
+
+  // I9: old layers go and new ones come in one transaction; the old files are removed after it.
+  private enterMerged(remove: readonly LayerEntry[], add: readonly LayerEntry[]): void {
+    const { catalog, files } = this.options;
+    const named = catalog.change((change) => {
+      assert(catalog.timeline(this.id) !== undefined, "a timeline that is merged is in the catalog");
+      for (const entry of remove) change.removeLayer(entry);
+      for (const entry of add) change.putLayer(entry);
+    });
+    assert(named.ok, "merging renames nothing");
+    this.map.swap(remove, add);
+    for (const entry of add) files.trust(this.map.pathOf(entry));
   }
 
   /**

@@ -1,0 +1,87 @@
+// When sealed layers are merged, and which. Layers of one sequence number are a *tier*: their key ranges
+// do not overlap, and a newer tier holds newer versions. Merging neighbours makes one tier of them.
+//
+// What it costs: a byte is written once when it is sealed, then once for each time its tier is merged
+// into one about MERGE_FAN_IN times as large, so 1 + log4(history / sealed layer) times; and once or
+// twice more when what the cutoff has passed is folded into the oldest tier, because that waits until
+// it can drop at least a part (COLLECT_PART) of what it rewrites. docs/decisions/004-compaction.md.
+
+import {
+  COLLECT_PART,
+  MERGE_FAN_IN,
+  MERGE_SMALL_BYTES,
+  MERGE_STEP_RATIO,
+  TIERS_MAX,
+} from "./limits.ts";
+import type { Lsn } from "./lsn.ts";
+
+export interface Tier {
+  readonly bytes: number;
+  readonly lastLsn: Lsn;
+  /** Superseded versions at or below this LSN were dropped when it was written. */
+  readonly reducedTo: Lsn;
+  readonly keys: number;
+  readonly versions: number;
+}
+
+export interface MergePlan {
+  /** Indexes of tiers, newest is 0; both inclusive. */
+  readonly from: number;
+  readonly to: number;
+  readonly reason: "fan-in" | "too-many" | "collect" | "asked";
+}
+
+/** What to merge next; `tiers` newest first. Undefined: nothing is due. */
+export function planMerge(tiers: readonly Tier[], cutoff: Lsn): MergePlan | undefined {
+  return fanIn(tiers) ?? tooMany(tiers) ?? collect(tiers, cutoff);
+}
+
+/** Everything into one tier, whatever it costs. */
+export const mergeAll = (tiers: readonly Tier[]): MergePlan | undefined =>
+  tiers.length === 0 ? undefined : { from: 0, to: tiers.length - 1, reason: "asked" };
+
+/** Newest tiers of similar size: enough of them make one of the next size. */
+function fanIn(tiers: readonly Tier[]): MergePlan | undefined {
+  for (let from = 0; from < tiers.length; from++) {
+    let sum = tiers[from]!.bytes;
+    let to = from;
+    while (to + 1 < tiers.length) {
+      const next = tiers[to + 1]!.bytes;
+      if (next > MERGE_SMALL_BYTES && next > sum * MERGE_STEP_RATIO) break;
+      sum += next;
+      to++;
+    }
+    if (to - from + 1 >= MERGE_FAN_IN) return { from, to, reason: "fan-in" };
+  }
+  return undefined;
+}
+
+/** A read would touch too many: the neighbours that are cheapest to merge. */
+function tooMany(tiers: readonly Tier[]): MergePlan | undefined {
+  const count = tiers.length - TIERS_MAX + 1;
+  if (count < 2) return undefined;
+  let best: MergePlan | undefined;
+  let bestBytes = Infinity;
+  for (let from = 0; from + count <= tiers.length; from++) {
+    const bytes = tiers.slice(from, from + count).reduce((sum, tier) => sum + tier.bytes, 0);
+    if (bytes >= bestBytes) continue;
+    bestBytes = bytes;
+    best = { from, to: from + count - 1, reason: "too-many" };
+  }
+  return best;
+}
+
+/** Tiers that the cutoff has passed: what they supersede in the oldest is of no more use. */
+function collect(tiers: readonly Tier[], cutoff: Lsn): MergePlan | undefined {
+  const from = tiers.findIndex(({ lastLsn }) => lastLsn <= cutoff);
+  if (from < 0) return undefined;
+  const to = tiers.length - 1;
+  const oldest = tiers[to]!;
+  let newer = 0;
+  for (const tier of tiers.slice(from, to)) newer += tier.bytes;
+  if (from < to && newer >= oldest.bytes * COLLECT_PART) return { from, to, reason: "collect" };
+  // Wholly below the cutoff, with history of which most is superseded: rewritten alone, once.
+  const worth = oldest.versions > oldest.keys * (1 + COLLECT_PART);
+  const due = from === to && oldest.reducedTo < oldest.lastLsn;
+  return due && worth ? { from, to, reason: "collect" } : undefined;
+}

@@ -23,6 +23,7 @@ export type ReadError =
     }
   | { readonly kind: "corrupt"; readonly what: string; readonly reason: string }
   | { readonly kind: "timeline-broken"; readonly reason: string }
+  | { readonly kind: "timeline-loading"; readonly waitsFor: string | undefined }
   | { readonly kind: "shutting-down" };
 
 /** The sentence a compute sees (wire-protocol: pagestream error 103). */
@@ -55,6 +56,11 @@ export function readErrorText(error: ReadError): string {
       return `Read error: ${error.what} is corrupt: ${error.reason}; restore it from backup`;
     case "timeline-broken":
       return `Read error: the timeline is broken: ${error.reason}`;
+    case "timeline-loading":
+      return (
+        `Read error: the timeline is being loaded` +
+        `${error.waitsFor === undefined ? "" : ` and waits: ${error.waitsFor}`}; retry in a moment`
+      );
     case "shutting-down":
       return "shutdown";
   }

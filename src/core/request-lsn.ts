@@ -42,7 +42,10 @@ export function planRead(
   if (notModifiedSince === LSN_MAX) {
     return refused({ kind: "bad-request", message: "not_modified_since must be a real LSN" });
   }
-  if (notModifiedSince > timeline.last) return { kind: "wait", until: notModifiedSince };
+  // At a page's end the next record starts behind its header: both positions are the same moment.
+  if (notModifiedSince > timeline.last && notModifiedSince > Lsn.normalize(timeline.last)) {
+    return { kind: "wait", until: notModifiedSince };
+  }
   // Until the backup's last record is in, pages are of different moments: a read waits for it.
   if (timeline.last < timeline.readableFrom) return { kind: "wait", until: timeline.readableFrom };
   const at = Math.min(timeline.last, lsn) as Lsn;

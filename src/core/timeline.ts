@@ -42,7 +42,7 @@ export interface OpenLayerFacts {
   readonly empty: boolean;
   /** A frozen layer is still being sealed. */
   readonly sealing: boolean;
-  /** All open layers of the process are over their budget and this one is the largest. */
+  /** All layers in memory are over their budget and this one has to go (store/open-budget.ts). */
   readonly overBudget: boolean;
 }
 
@@ -78,6 +78,13 @@ export class DurableMarks {
   /** Bytes up to `written` are in the file; the last whole record among them ends at `lastRecord`. */
   wrote(written: Lsn, lastRecord: Lsn): void {
     this.marks.push({ written, lastRecord });
+  }
+
+  /** What lies behind `lsn`, the end of the last whole record, was forgotten, and all below it is fsynced. */
+  rewound(lsn: Lsn): void {
+    assert(lsn >= this.durableLsn, "I: what is durable is not forgotten");
+    this.marks = [];
+    this.durableLsn = lsn;
   }
 
   /** An fsync that covers `upTo` has come back. True when the durable position moved. */

@@ -83,13 +83,28 @@ export function makeDirectory(directory: string): void {
     if (first === undefined) return;
     // Every directory from the parent of the first new one down to the last's parent got an entry.
     for (let parent = path.dirname(path.resolve(directory)); ; parent = path.dirname(parent)) {
-      const fd = fs.openSync(parent, "r");
-      fs.fsyncSync(fd);
-      fs.closeSync(fd);
+      syncEntries(parent);
       if (parent === path.dirname(path.resolve(first)) || parent === path.dirname(parent)) return;
     }
   } catch (cause) {
     throw writeError(directory, "making", cause);
+  }
+}
+
+/** True when there are directories of timelines, whatever the catalog knows of them. */
+export function hasTimelines(root: string, tenant: TenantId): boolean {
+  const directory = timelinesPath(root, tenant);
+  return fs.existsSync(directory) && fs.readdirSync(directory).length > 0;
+}
+
+/** Makes what was created in a directory durable. Throws StoreFull, StoreFailed. */
+export function syncEntries(directory: string): void {
+  try {
+    const fd = fs.openSync(directory, "r");
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
+  } catch (cause) {
+    throw writeError(directory, "syncing", cause);
   }
 }
 

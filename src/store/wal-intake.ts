@@ -2,7 +2,7 @@
 // frozen and replaced. The same path serves live WAL and the replay of WAL files at a restart.
 
 import type { ChangeSink, MetadataView } from "../core/change.ts";
-import type { Lsn } from "../core/lsn.ts";
+import { LSN_MAX, type Lsn } from "../core/lsn.ts";
 import { WalIngest } from "../protocol/ingest/ingest.ts";
 import { WalDecoder } from "../protocol/wal/decoder.ts";
 import { type WalCorrupt, parsePgVersion } from "../protocol/wal/format.ts";
@@ -24,6 +24,7 @@ export class WalIntake {
   private readonly options: WalIntakeOptions;
   private sink: ChangeSink;
   private decoder: WalDecoder;
+  private ingesting = false;
 
   /** Throws MalformedInput for a version that cannot be followed. */
   constructor(options: WalIntakeOptions) {
@@ -50,23 +51,36 @@ export class WalIntake {
     return this.decoder.position;
   }
 
-  /** Takes in bytes that continue at `position`. Throws WalCorrupt or UnsupportedWal; then `restart` first. */
+  /**
+   * True when a sound record could not be followed: a part of its changes may be in the sink, stamped
+   * with its end, which is above `visible`. Nothing more may be taken in, and nothing be frozen.
+   */
+  get failed(): boolean {
+    return this.ingesting;
+  }
+
+  /** Takes in bytes that continue at `position`. Throws what is wrong with them; then see `failed`, and `restart`. */
   take(bytes: Uint8Array): void {
     this.decoder.feed(bytes);
   }
 
-  /** Takes in what WAL files hold, up to where they stop being WAL; gives the reason why they did. */
+  /**
+   * Takes in what WAL files hold, up to where they stop being WAL or, at the latest, to the end of
+   * the record that ends at `limit`. Gives the reason why they stop being WAL. Throws what ingest does.
+   */
   async replay(
     pieces: AsyncIterable<{ readonly bytes: Uint8Array }>,
     afterPiece: () => Promise<void>,
+    limit: Lsn = LSN_MAX,
   ): Promise<WalCorrupt | undefined> {
-    this.decoder = this.decodeFrom(this.visible, "stop");
+    if (this.visible >= limit) return undefined;
+    this.decoder = this.decodeFrom(this.visible, "stop", limit);
     for await (const { bytes } of pieces) {
       this.decoder.feed(bytes);
-      if (this.decoder.ended) break;
+      if (this.decoder.ended || this.visible >= limit) break;
       await afterPiece();
     }
-    const reason = this.decoder.endReason;
+    const reason = this.visible >= limit ? undefined : this.decoder.endReason;
     this.restart();
     return reason;
   }
@@ -88,7 +102,7 @@ export class WalIntake {
     this.decoder.moveTo(sink.arena);
   }
 
-  private decodeFrom(start: Lsn, atEnd: "throw" | "stop"): WalDecoder {
+  private decodeFrom(start: Lsn, atEnd: "throw" | "stop", limit = LSN_MAX): WalDecoder {
     const { pgVersion, systemId, tli } = this.options;
     return new WalDecoder({
       version: parsePgVersion(pgVersion),
@@ -98,7 +112,12 @@ export class WalIntake {
       tli,
       previous: this.prev,
       atEnd,
-      onRecord: (record) => this.ingest.ingest(record),
+      onRecord: (record) => {
+        if (this.visible >= limit) return;
+        this.ingesting = true;
+        this.ingest.ingest(record);
+        this.ingesting = false;
+      },
     });
   }
 }

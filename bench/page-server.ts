@@ -7,7 +7,7 @@ import { Directory, type TenantHandle, type TimelineHandle } from "../src/actors
 import type { RedoPoolMsg } from "../src/actors/redo-pool.ts";
 import { spawnRedoPool } from "../src/actors/redo-pool.ts";
 import { type ActorRef, type ActorSystem, ask, startSystem } from "../src/actors/runtime.ts";
-import type { TenantShared } from "../src/actors/tenant.ts";
+import type { TenantShared } from "../src/actors/tenant-timelines.ts";
 import { type TenantsMsg, spawnTenants } from "../src/actors/tenants.ts";
 import type { TimelineMsg } from "../src/actors/timeline-messages.ts";
 import { TimelineImport } from "../src/app/import.ts";

@@ -55,6 +55,8 @@ export interface TenantHandle {
 /** All tenants of the process. */
 export class Directory {
   readonly tenants = new Map<TenantId, TenantHandle>();
+  /** Tenants that exist and cannot be used, with the reason: being opened, damaged, crashed too often. */
+  readonly unusable = new Map<TenantId, string>();
 
   find(tenant: TenantId, timeline: TimelineId): TimelineHandle | undefined {
     return this.tenants.get(tenant)?.timelines.get(timeline);

@@ -1,49 +1,28 @@
 // One tenant: its catalog and its timelines. Branches are made here, in one handler: a catalog
 // transaction and a new actor, whatever the size of the database.
+//
+// The catalog is opened once and lives as long as the tenant does, through its crashes: others hold
+// it too (imports, computes), and it remembers nothing that is not on disk.
 
-import path from "node:path";
 import { unreachable } from "../core/assert.ts";
 import type { AdminError } from "../core/admin-error.ts";
-import { type TenantId, type TimelineId } from "../core/ids.ts";
-import { LSN_INVALID, Lsn } from "../core/lsn.ts";
-import type { RestartPolicy } from "../core/restart-budget.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { Catalog } from "../store/catalog.ts";
-import type { TimelineEntry, WalSource } from "../store/catalog-entries.ts";
+import type { WalSource } from "../store/catalog-entries.ts";
 import {
   catalogPath,
+  hasTimelines,
   makeDirectory,
   removeOrphanTimelines,
+  syncEntries,
   tenantPath,
-  timelinePath,
-  walPath,
 } from "../store/data-dir.ts";
-import type { OpenFiles } from "../store/sealed-file.ts";
-import { TimelineStore } from "../store/timeline-store.ts";
+import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { TenantHandle, TimelineHandle } from "./directory.ts";
-import { type ActorRef, type ActorSpec, type Reply, spawn } from "./runtime.ts";
-import { findBoundary } from "./timeline-boundary.ts";
-import type { TimelineMsg } from "./timeline-messages.ts";
-import { type TimelineDeps, timelineActor } from "./timeline.ts";
-
-/** What all tenants' timelines share. */
-export interface TenantShared extends Omit<
-  TimelineDeps,
-  "tenantId" | "timelineId" | "catalog" | "openStore" | "walDirectory" | "restart"
-> {
-  readonly dataDir: string;
-  readonly files: OpenFiles;
-  readonly tenantRestart: RestartPolicy;
-  readonly timelineRestart: RestartPolicy;
-}
-
-export interface BranchRequest {
-  readonly id: TimelineId;
-  readonly name: string;
-  readonly ancestor: TimelineId;
-  /** Not above what is durable of the ancestor. */
-  readonly lsn: Lsn;
-}
+import type { ActorRef, ActorSpec, Reply } from "./runtime.ts";
+import { type BranchRequest, branch } from "./tenant-branch.ts";
+import { type TenantShared, type TenantState, adopt } from "./tenant-timelines.ts";
 
 type Refusable<T> = Reply<Result<T, AdminError>>;
 
@@ -66,66 +45,122 @@ export type TenantMsg =
       readonly source: WalSource | undefined;
       readonly reply: Refusable<undefined>;
     }
+  /** After a crash: the timelines of the life before have closed their files. */
+  | { readonly kind: "begin"; readonly life: TenantState }
   | { readonly kind: "tick" }
   | { readonly kind: "stop"; readonly reply: Reply<undefined> };
 
-interface State {
-  readonly self: ActorRef<TenantMsg>;
-  readonly catalog: Catalog;
-  readonly handle: TenantHandle;
+export interface TenantActor {
+  readonly spec: ActorSpec<TenantState, TenantMsg>;
+  /** Ends whatever is left of it, its catalog last. Stop the actor first. */
+  readonly close: () => Promise<void>;
 }
 
-/** Spec of a tenant actor. `created` is written into a new catalog. */
-export function tenantActor(id: TenantId, shared: TenantShared): ActorSpec<State, TenantMsg> {
-  return {
+/** A tenant actor; spawned by the directory of tenants. A new tenant's catalog is made. */
+export function tenantActor(id: TenantId, shared: TenantShared): TenantActor {
+  const { directory, log } = shared;
+  let handle: TenantHandle | undefined;
+  let life: TenantState | undefined;
+  const spec: ActorSpec<TenantState, TenantMsg> = {
     name: `tenant-${id}`,
     restart: shared.tenantRestart,
     init: (self) => {
-      makeDirectory(tenantPath(shared.dataDir, id));
-      const catalog = new Catalog(catalogPath(shared.dataDir, id));
-      if (catalog.tenant() === undefined) {
-        catalog.change((change) => change.putTenant({ id, createdAtMs: shared.clock.nowMs() }));
-      }
-      removeOrphanTimelines(shared.dataDir, id, catalog);
-      const handle: TenantHandle = {
-        id,
-        catalog,
-        ref: self,
-        timelines: new Map(),
-        broken: undefined,
-      };
-      shared.directory.tenants.set(id, handle);
-      const state = { self, catalog, handle };
-      for (const entry of catalog.timelines()) {
-        if (entry.state === "active") adopt(state, shared, entry);
-      }
+      const before = life;
+      handle = openHandle(id, shared, self, handle);
+      const state = (life = { self, shared, handle, closers: new Map() });
+      if (before === undefined) adoptAll(state);
+      else void closeTimelines(before).then(() => self.tell({ kind: "begin", life: state }));
       return state;
     },
     handle: (state, msg) => {
-      handle(state, shared, msg);
+      receive(state, msg);
       return state;
     },
-    afterStop: (state) => {
-      void state?.catalog.close();
-    },
     onBroken: (reason) => {
-      const known = shared.directory.tenants.get(id);
-      if (known !== undefined) known.broken = reason;
+      directory.unusable.set(id, `it is broken: ${reason}`);
+      if (handle !== undefined) handle.broken = reason;
+      log.error({ tenant: id, reason }, "the tenant is broken");
+    },
+    refuse: (msg, why) => {
+      if ("reply" in msg)
+        refuseMsg(msg, `tenant ${id} ${why === undefined ? "stops" : `crashed: ${why}`}`);
     },
   };
+  const close = async (): Promise<void> => {
+    if (life !== undefined) await closeTimelines(life);
+    await handle?.catalog.close();
+  };
+  return { spec, close };
 }
 
-function handle(state: State, shared: TenantShared, msg: TenantMsg): void {
+type Asked = Exclude<TenantMsg, { kind: "tick" | "begin" }>;
+
+function refuseMsg(msg: Asked, message: string): void {
+  if (msg.kind === "stop") msg.reply.answer(undefined);
+  else msg.reply.answer(err({ kind: "unavailable", message }));
+}
+
+/** Opens the catalog, if it is not, and enters the tenant in the directory. */
+function openHandle(
+  id: TenantId,
+  shared: TenantShared,
+  ref: ActorRef<TenantMsg>,
+  known: TenantHandle | undefined,
+): TenantHandle {
+  const { directory } = shared;
+  if (known !== undefined) return known;
+  try {
+    const catalog = openCatalog(id, shared);
+    const handle = { id, catalog, ref, timelines: new Map(), broken: undefined };
+    directory.tenants.set(id, handle);
+    directory.unusable.delete(id);
+    return handle;
+  } catch (error) {
+    directory.unusable.set(id, `it cannot be opened: ${errorText(error)}`);
+    throw error;
+  }
+}
+
+function openCatalog(id: TenantId, { dataDir, clock }: TenantShared): Catalog {
+  const directory = tenantPath(dataDir, id);
+  makeDirectory(directory);
+  const catalog = new Catalog(catalogPath(dataDir, id));
+  try {
+    if (catalog.tenant() === undefined) {
+      if (hasTimelines(dataDir, id)) {
+        throw new StoreCorrupt(catalog.path, "it is empty, but there are timelines beside it");
+      }
+      catalog.change((change) => change.putTenant({ id, createdAtMs: clock.nowMs() }));
+      syncEntries(directory);
+    }
+    // No import outlives the process: what it has left is of no use.
+    const unfinished = catalog.timelines().filter(({ state }) => state === "importing");
+    if (unfinished.length > 0) {
+      catalog.change((change) => unfinished.forEach((entry) => change.removeTimeline(entry.id)));
+    }
+    removeOrphanTimelines(dataDir, id, catalog);
+    return catalog;
+  } catch (error) {
+    void catalog.close();
+    throw error;
+  }
+}
+
+function adoptAll(state: TenantState): void {
+  for (const entry of state.handle.catalog.timelines()) {
+    if (entry.state === "active") adopt(state, entry);
+  }
+}
+
+function receive(state: TenantState, msg: TenantMsg): void {
   switch (msg.kind) {
     case "branch":
-      return msg.reply.answer(branch(state, shared, msg.request));
-    case "adopt": {
-      const entry = state.catalog.timeline(msg.timeline);
-      if (entry === undefined) return msg.reply.answer(err(unknownTimeline(msg.timeline)));
-      return msg.reply.answer(ok(adopt(state, shared, entry)));
-    }
+    case "adopt":
     case "set-source":
-      return msg.reply.answer(setSource(state, msg.timeline, msg.source));
+      return answer(state, msg);
+    case "begin":
+      if (msg.life === state) adoptAll(state);
+      return;
     case "tick":
       for (const { ref } of state.handle.timelines.values()) ref.tell(msg);
       return;
@@ -136,144 +171,59 @@ function handle(state: State, shared: TenantShared, msg: TenantMsg): void {
   }
 }
 
+/** Requests that change the catalog: a disk that is full or damaged refuses them and ends nothing. */
+function answer(state: TenantState, msg: Exclude<Asked, { kind: "stop" }>): void {
+  try {
+    if (msg.kind === "branch") msg.reply.answer(branch(state, msg.request));
+    else if (msg.kind === "adopt") msg.reply.answer(adoptKnown(state, msg.timeline));
+    else msg.reply.answer(setSource(state, msg.timeline, msg.source));
+  } catch (error) {
+    if (error instanceof StoreFailed) state.shared.onFatal(error);
+    const full = error instanceof StoreFull;
+    if (!full && !(error instanceof StoreCorrupt)) throw error;
+    state.shared.log.error({ err: error }, `${msg.kind} is refused`);
+    msg.reply.answer(err({ kind: full ? "unavailable" : "internal", message: error.message }));
+  }
+}
+
+function adoptKnown(state: TenantState, id: TimelineId): Result<TimelineHandle, AdminError> {
+  const entry = state.handle.catalog.timeline(id);
+  return entry === undefined ? err(unknownTimeline(id)) : ok(adopt(state, entry));
+}
+
+function setSource(
+  state: TenantState,
+  id: TimelineId,
+  source: WalSource | undefined,
+): Result<undefined, AdminError> {
+  const { catalog, timelines } = state.handle;
+  const entry = catalog.timeline(id);
+  if (entry === undefined) return err(unknownTimeline(id));
+  const { source: _old, ...rest } = entry;
+  catalog.change((change) => change.putTimeline(source === undefined ? rest : { ...rest, source }));
+  timelines.get(id)?.ref.tell({ kind: "source-changed" });
+  return ok(undefined);
+}
+
 const unknownTimeline = (id: TimelineId): AdminError => ({
   kind: "not-found",
   what: `timeline ${id}`,
 });
 
-function branch(
-  state: State,
-  shared: TenantShared,
-  request: BranchRequest,
-): Result<TimelineHandle, AdminError> {
-  const { catalog, handle: tenant } = state;
-  const parent = catalog.timeline(request.ancestor);
-  if (parent === undefined) return err(unknownTimeline(request.ancestor));
-  const facts = tenant.timelines.get(parent.id)?.facts;
-  if (facts === undefined || facts.phase.kind === "loading") {
-    return err({ kind: "unavailable", message: `timeline ${parent.name} is loading; retry` });
-  }
-  const { durable } = facts.positions;
-  if (request.lsn > Lsn.normalize(durable)) {
-    const message =
-      `${Lsn.format(request.lsn)} is above the last durable record of ${parent.name}, ` +
-      `${Lsn.format(durable)}; branch there or wait`;
-    return err({ kind: "bad-ancestor", message });
-  }
-  const below = lowest(catalog, parent);
-  if (request.lsn < below) {
-    const message = `${Lsn.format(request.lsn)} is older than what ${parent.name} keeps, ${Lsn.format(below)}`;
-    return err({ kind: "bad-ancestor", message });
-  }
-  const boundary = findBoundary(shared.directory, tenant.id, parent.id, request.lsn);
-  if (boundary === undefined) {
-    const message = `no record boundary is known at or below ${Lsn.format(request.lsn)}`;
-    return err({ kind: "bad-ancestor", message });
-  }
-  const at = boundary.start;
-  const entry: TimelineEntry = {
-    id: request.id,
-    name: request.name,
-    ancestor: { id: parent.id, lsn: at },
-    pgVersion: parent.pgVersion,
-    tli: parent.tli,
-    systemId: parent.systemId,
-    baseLsn: at,
-    readableFrom: at,
-    sealedLsn: at,
-    sealedPrev: boundary.prev,
-    state: "active",
-    createdAtMs: shared.clock.nowMs(),
-  };
-  const named = catalog.change((change) => change.putTimeline(entry));
-  if (!named.ok) {
-    return err({ kind: "conflict", message: `a timeline named "${request.name}" exists already` });
-  }
-  return ok(adopt(state, shared, entry));
-}
-
-/** The lowest LSN that can be read on a timeline: where the eldest ancestor's base is complete. */
-function lowest(catalog: Catalog, entry: TimelineEntry): Lsn {
-  const above = entry.ancestor && catalog.timeline(entry.ancestor.id);
-  return above === undefined ? entry.readableFrom : lowest(catalog, above);
-}
-
-function adopt(state: State, shared: TenantShared, entry: TimelineEntry): TimelineHandle {
-  const { handle: tenant, catalog, self } = state;
-  const known = tenant.timelines.get(entry.id);
-  if (known !== undefined) return known;
-  const directory = timelinePath(shared.dataDir, tenant.id, entry.id);
-  const nowhere = { received: LSN_INVALID, visible: LSN_INVALID, durable: LSN_INVALID };
-  const placeholder: Omit<TimelineHandle, "ref"> = {
-    tenantId: tenant.id,
-    entry,
-    store: undefined,
-    readFrom: undefined,
-    boundary: undefined,
-    pendingCommits: undefined,
-    facts: {
-      phase: { kind: "loading" },
-      positions: { ...nowhere, uploaded: LSN_INVALID },
-      prev: LSN_INVALID,
-      receiver: undefined,
-      stalled: undefined,
-    },
-  };
-  const spec = timelineActor({
-    ...shared,
-    tenantId: tenant.id,
-    timelineId: entry.id,
-    catalog,
-    restart: shared.timelineRestart,
-    walDirectory: walPath(directory),
-    log: shared.log.child({ tenant: tenant.id, timeline: entry.id, name: entry.name }),
-    openStore: (ancestor) =>
-      new TimelineStore({
-        id: entry.id,
-        directory,
-        catalog,
-        files: shared.files,
-        budget: shared.budget,
-        ancestor: ancestor && entry.ancestor && { store: ancestor, lsn: entry.ancestor.lsn },
-      }),
-  });
-  const ref: ActorRef<TimelineMsg> = spawn(self.scope, spec);
-  const live: TimelineHandle = { ...placeholder, ref };
-  tenant.timelines.set(entry.id, live);
-  return live;
-}
-
-function setSource(
-  state: State,
-  timeline: TimelineId,
-  source: WalSource | undefined,
-): Result<undefined, AdminError> {
-  const { catalog, handle: tenant } = state;
-  const entry = catalog.timeline(timeline);
-  if (entry === undefined) return err(unknownTimeline(timeline));
-  const { source: _old, ...rest } = entry;
-  catalog.change((change) => change.putTimeline(source === undefined ? rest : { ...rest, source }));
-  tenant.timelines.get(timeline)?.ref.tell({ kind: "source-changed" });
-  return ok(undefined);
-}
-
-function stop(state: State, reply: Reply<undefined>): void {
-  const { handle: tenant, self } = state;
-  const waiting = [...tenant.timelines.values()].map(
+function stop(state: TenantState, reply: Reply<undefined>): void {
+  const waiting = [...state.handle.timelines.values()].map(
     ({ ref }) =>
-      new Promise<undefined>((resolve) =>
-        ref.stopped() ? resolve(undefined) : ref.tell({ kind: "stop", reply: { answer: resolve } }),
-      ),
+      new Promise<undefined>((resolve) => ref.tell({ kind: "stop", reply: { answer: resolve } })),
   );
-  void Promise.all(waiting).then(() => {
-    self.stop();
-    reply.answer(undefined);
-  });
+  void Promise.all(waiting)
+    .then(() => closeTimelines(state))
+    .then(() => {
+      state.self.stop();
+      reply.answer(undefined);
+    });
 }
 
-/** Directory of a timeline's files, for imports. */
-export const timelineDirectory = (
-  dataDir: string,
-  tenant: TenantId,
-  timeline: TimelineId,
-): string => path.resolve(timelinePath(dataDir, tenant, timeline));
+/** Resolves when no timeline of this life touches its files any more. */
+async function closeTimelines({ closers }: TenantState): Promise<void> {
+  await Promise.all([...closers.values()].map((close) => close()));
+}

@@ -7,7 +7,8 @@ import type { RestartPolicy } from "../core/restart-budget.ts";
 import { listTenants } from "../store/data-dir.ts";
 import type { TenantHandle } from "./directory.ts";
 import { type ActorRef, type Reply, type Scope, spawn } from "./runtime.ts";
-import { type TenantMsg, type TenantShared, tenantActor } from "./tenant.ts";
+import type { TenantShared } from "./tenant-timelines.ts";
+import { type TenantMsg, tenantActor } from "./tenant.ts";
 
 export type TenantsMsg =
   /** Makes the tenant if it is not there. */
@@ -20,7 +21,12 @@ export type TenantsMsg =
   | { readonly kind: "stop"; readonly reply: Reply<undefined> };
 
 interface State {
-  readonly tenants: Map<TenantId, ActorRef<TenantMsg>>;
+  readonly self: ActorRef<TenantsMsg>;
+  readonly shared: TenantShared;
+  readonly tenants: Map<
+    TenantId,
+    { readonly ref: ActorRef<TenantMsg>; readonly close: () => Promise<void> }
+  >;
 }
 
 export function spawnTenants(
@@ -28,44 +34,54 @@ export function spawnTenants(
   restart: RestartPolicy,
   shared: TenantShared,
 ): ActorRef<TenantsMsg> {
-  const create = (state: State, self: ActorRef<TenantsMsg>, id: TenantId): void => {
-    if (!state.tenants.has(id)) state.tenants.set(id, spawn(self.scope, tenantActor(id, shared)));
-  };
   return spawn<State, TenantsMsg>(scope, {
     name: "tenants",
     restart,
     init: (self) => {
-      const state: State = { tenants: new Map() };
-      for (const id of listTenants(shared.dataDir)) create(state, self, id);
+      const state: State = { self, shared, tenants: new Map() };
+      for (const id of listTenants(shared.dataDir)) create(state, id);
       return state;
     },
-    handle: (state, msg, self) => {
-      switch (msg.kind) {
-        case "create":
-          create(state, self, msg.id);
-          msg.reply.answer(shared.directory.tenants.get(msg.id));
-          return state;
-        case "tick":
-          for (const tenant of state.tenants.values()) tenant.tell(msg);
-          return state;
-        case "stop":
-          stopAll(state, msg.reply);
-          return state;
-        default:
-          return unreachable(msg);
-      }
+    handle: (state, msg) => {
+      receive(state, msg);
+      return state;
+    },
+    refuse: (msg) => {
+      if ("reply" in msg) msg.reply.answer(undefined);
     },
   });
 }
 
-function stopAll(state: State, reply: Reply<undefined>): void {
-  const waiting = [...state.tenants.values()].map(
-    (tenant) =>
-      new Promise<undefined>((resolve) =>
-        tenant.stopped()
-          ? resolve(undefined)
-          : tenant.tell({ kind: "stop", reply: { answer: resolve } }),
-      ),
+function receive(state: State, msg: TenantsMsg): void {
+  switch (msg.kind) {
+    case "create":
+      create(state, msg.id);
+      return msg.reply.answer(state.shared.directory.tenants.get(msg.id));
+    case "tick":
+      for (const { ref } of state.tenants.values()) ref.tell(msg);
+      return;
+    case "stop":
+      void stopAll(state).then(() => msg.reply.answer(undefined));
+      return;
+    default:
+      return unreachable(msg);
+  }
+}
+
+function create({ self, shared, tenants }: State, id: TenantId): void {
+  if (tenants.has(id)) return;
+  shared.directory.unusable.set(id, "it is being opened; retry in a moment");
+  const { spec, close } = tenantActor(id, shared);
+  tenants.set(id, { ref: spawn(self.scope, spec), close });
+}
+
+async function stopAll({ tenants }: State): Promise<void> {
+  await Promise.all(
+    [...tenants.values()].map(async ({ ref, close }) => {
+      await new Promise<undefined>((resolve) =>
+        ref.tell({ kind: "stop", reply: { answer: resolve } }),
+      );
+      await close();
+    }),
   );
-  void Promise.all(waiting).then(() => reply.answer(undefined));
 }

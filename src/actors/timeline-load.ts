@@ -1,19 +1,25 @@
 // Opens a timeline: its store, then the WAL files behind the last sealed layer through the very
 // ingest that live WAL takes. Long for much WAL, so it runs beside the actor, which is told the end.
+//
+// A record that cannot be followed leaves a part of its changes behind. The timeline is then opened
+// once more, up to that record, and stays readable there; nothing is removed from its WAL files.
 
 import type { Catalog } from "../store/catalog.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
 import { OPEN_LAYER_BYTES_MAX } from "../core/limits.ts";
 import type { Lsn } from "../core/lsn.ts";
-import type { StoreFailed } from "../store/store-errors.ts";
+import type { OpenBudget } from "../store/open-budget.ts";
+import { type StoreFailed, StoreFull } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 import { WalFiles } from "../store/wal-files.ts";
 import { WalIntake } from "../store/wal-intake.ts";
 
 export interface LoadParts {
-  readonly entry: TimelineEntry;
-  readonly store: TimelineStore;
+  /** As the catalog has it now. */
+  readonly entry: () => TimelineEntry;
+  readonly openStore: () => TimelineStore;
   readonly walDirectory: string;
+  readonly budget: OpenBudget;
   readonly nowMs: () => number;
   readonly onDurable: (upTo: Lsn) => void;
   readonly onFatal: (error: StoreFailed) => void;
@@ -22,38 +28,91 @@ export interface LoadParts {
 }
 
 export interface Loaded {
+  readonly store: TimelineStore;
   readonly files: WalFiles;
   readonly intake: WalIntake;
   /** Why the WAL files ended where they did; for the log. */
   readonly endReason: string | undefined;
+  /** What a record behind the last one threw: nothing can be taken in. */
+  readonly failure: { readonly error: unknown } | undefined;
 }
 
-/** Throws StoreCorrupt, StoreFull, StoreFailed, MalformedInput, UnsupportedWal. */
+/** The load was given up because the timeline stops. */
+class Cancelled extends Error {
+  override readonly name = "Cancelled";
+}
+
+/** Throws StoreCorrupt, StoreFull (try again later), StoreFailed, MalformedInput. */
 export async function loadTimeline(parts: LoadParts): Promise<Loaded> {
-  const { entry, store } = parts;
-  const files = new WalFiles({
-    directory: parts.walDirectory,
-    tli: entry.tli,
-    start: entry.sealedLsn,
-    onDurable: parts.onDurable,
-    onFatal: parts.onFatal,
-  });
-  const intake = new WalIntake({
-    pgVersion: entry.pgVersion,
-    systemId: entry.systemId,
-    tli: entry.tli,
-    sink: store.sink,
-    meta: store.meta,
-    last: entry.sealedLsn,
-    prev: entry.sealedPrev,
-  });
-  const end = await intake.replay(files.read(), async () => {
-    if (parts.cancelled()) throw new Error("stopped while loading");
+  const first = open(parts);
+  try {
+    const end = await replay(parts, first);
+    await first.files.settle(first.intake.visible);
+    return { ...first, endReason: end?.message, failure: undefined };
+  } catch (error) {
+    first.store.close();
+    if (!first.intake.failed) throw error;
+    return await loadUpTo(parts, first.intake.visible, error);
+  }
+}
+
+async function loadUpTo(parts: LoadParts, limit: Lsn, error: unknown): Promise<Loaded> {
+  const opened = open(parts);
+  try {
+    await replay(parts, opened, limit);
+    await sealAll(opened.store, opened.intake, parts.nowMs).catch(unlessFull);
+    return { ...opened, endReason: undefined, failure: { error } };
+  } catch (cause) {
+    opened.store.close();
+    throw cause;
+  }
+}
+
+type Opened = Pick<Loaded, "store" | "files" | "intake">;
+
+function open(parts: LoadParts): Opened {
+  const entry = parts.entry();
+  const store = parts.openStore();
+  try {
+    const files = new WalFiles({
+      directory: parts.walDirectory,
+      tli: entry.tli,
+      start: entry.sealedLsn,
+      onDurable: parts.onDurable,
+      onFatal: parts.onFatal,
+    });
+    const intake = new WalIntake({
+      pgVersion: entry.pgVersion,
+      systemId: entry.systemId,
+      tli: entry.tli,
+      sink: store.sink,
+      meta: store.meta,
+      last: entry.sealedLsn,
+      prev: entry.sealedPrev,
+    });
+    return { store, files, intake };
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+function replay(
+  parts: LoadParts,
+  { store, files, intake }: Opened,
+  limit?: Lsn,
+): ReturnType<WalIntake["replay"]> {
+  const afterPiece = async (): Promise<void> => {
+    if (parts.cancelled()) throw new Cancelled("stopped while loading");
     store.account();
-    if (store.openBytes >= OPEN_LAYER_BYTES_MAX) await sealAll(store, intake, parts.nowMs);
-  });
-  await files.settle(intake.visible);
-  return { files, intake, endReason: end?.message };
+    const due = store.openBytes >= OPEN_LAYER_BYTES_MAX || parts.budget.mustFreeze(store);
+    if (due) await sealAll(store, intake, parts.nowMs);
+  };
+  return intake.replay(files.read(), afterPiece, limit);
+}
+
+function unlessFull(cause: unknown): void {
+  if (!(cause instanceof StoreFull)) throw cause;
 }
 
 /** Freezes the open layer and seals everything, a turn of the event loop between turns of work. */

@@ -1,7 +1,7 @@
 // Answers a batch of page-service requests from a store. What needs WAL redo goes to the redo pool
 // with the reader's reply attached: the timeline does not wait, the pool answers the reader.
 
-import { unreachable } from "../core/assert.ts";
+import { MalformedInput, unreachable } from "../core/assert.ts";
 import type { ReadError } from "../core/errors.ts";
 import { FORK_FSM, FORK_VM, PAGE_BYTES, formatRel } from "../core/page.ts";
 import type { Lsn } from "../core/lsn.ts";
@@ -9,6 +9,7 @@ import type { PageAnswer, PageBatch, PageRequest } from "../core/page-batch.ts";
 import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
 import { type PageReader, isRedo } from "../store/read-page.ts";
 import { MISSING } from "../store/relations.ts";
+import { StoreCorrupt } from "../store/store-errors.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
 
@@ -40,7 +41,7 @@ export function answerBatch(
   const answers = batch.requests.map((request, i) => {
     const plan = plans[i]!;
     if (typeof plan !== "number") return errorAnswer(plan);
-    return answerOne(from, batch, request, i, plan, rebuild);
+    return orCorrupt(() => answerOne(from, batch, request, i, plan, rebuild));
   });
   if (rebuild.requests.length === 0) return reply.answer(answers);
   from.redo.tell({
@@ -95,6 +96,22 @@ function answerOne(
   }
 }
 
+/** Damage on disk ends the one answer that met it. */
+function orCorrupt(answer: () => PageAnswer): PageAnswer {
+  try {
+    return answer();
+  } catch (cause) {
+    const { what, reason } = asCorrupt(cause);
+    return errorAnswer({ kind: "corrupt", what, reason });
+  }
+}
+
+function asCorrupt(cause: unknown): Pick<StoreCorrupt, "what" | "reason"> {
+  if (cause instanceof StoreCorrupt) return cause;
+  if (cause instanceof MalformedInput) return { what: "a stored value", reason: cause.message };
+  throw cause;
+}
+
 const errorAnswer = (error: ReadError): PageAnswer => ({ kind: "error", error });
 
 function finish(
@@ -110,9 +127,7 @@ function finish(
     if (result.ok) {
       batch.slab.set(result.page.subarray(0, PAGE_BYTES), batch.pageOffsets[index]!);
       const asked = batch.requests[index]!;
-      if (asked.kind === "get-page") {
-        from.pages.remember(asked.rel, asked.block, request, result.page);
-      }
+      if (asked.kind === "get-page") remember(from, asked, request, result.page);
       return;
     }
     const { rel, block } = request.steps.at(-1)!;
@@ -120,4 +135,18 @@ function finish(
     const { reason } = result;
     answers[index] = errorAnswer({ kind: "redo-failed", page, at: request.at, reason });
   });
+}
+
+/** We are in the redo pool's turn: damage that is met now is for the next reader to hear of. */
+function remember(
+  { pages }: ReadFrom,
+  { rel, block }: Extract<PageRequest, { kind: "get-page" }>,
+  request: RedoRequest,
+  page: Uint8Array,
+): void {
+  try {
+    pages.remember(rel, block, request, page);
+  } catch (cause) {
+    asCorrupt(cause);
+  }
 }

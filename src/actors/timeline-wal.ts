@@ -7,8 +7,9 @@ import type { Boundary } from "../core/boundaries.ts";
 import { boundaryAtOrBelow } from "../core/boundaries.ts";
 import { KIND } from "../core/key.ts";
 import { LSN_MAX, Lsn } from "../core/lsn.ts";
-import { OPEN_LAYER_BYTES_MAX } from "../core/limits.ts";
+import { OPEN_LAYER_BYTES_MAX, SEAL_RETRY_MS } from "../core/limits.ts";
 import { DurableMarks, freezeReason } from "../core/timeline.ts";
+import type { Clock } from "../io/clock.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { SealJob } from "../store/seal-job.ts";
 import { StoreFull } from "../store/store-errors.ts";
@@ -32,6 +33,7 @@ export interface TimelineWalParts {
   readonly files: WalFiles;
   readonly intake: WalIntake;
   readonly budget: OpenBudget;
+  readonly clock: Clock;
   /** A turn of sealing is due; a seal has ended. */
   readonly onSealTurn: () => void;
   readonly onSealed: (error: unknown) => void;
@@ -40,12 +42,17 @@ export interface TimelineWalParts {
 export class TimelineWal {
   readonly store: TimelineStore;
   readonly intake: WalIntake;
-  readonly files: WalFiles;
+  private readonly files: WalFiles;
   private readonly parts: TimelineWalParts;
   private readonly marks: DurableMarks;
   private job: SealJob | undefined;
-  private firstChangeMs = 0;
-  private lastChangeMs = 0;
+  /** The end of the job, once its last turn is over; never rejects. */
+  private jobEnd: Promise<void> | undefined;
+  private rewinding: Promise<void> | undefined;
+  private sealAgainMs = 0;
+  private firstChangeMs: number;
+  private lastChangeMs: number;
+  private closed: Promise<void> | undefined;
 
   constructor(parts: TimelineWalParts) {
     this.parts = parts;
@@ -53,6 +60,7 @@ export class TimelineWal {
     this.intake = parts.intake;
     this.files = parts.files;
     this.marks = new DurableMarks(parts.intake.visible);
+    this.firstChangeMs = this.lastChangeMs = parts.clock.steadyMs();
   }
 
   get positions(): Positions {
@@ -68,7 +76,7 @@ export class TimelineWal {
   }
 
   /** Takes in bytes that start at the intake's position. */
-  take(bytes: Uint8Array, nowMs: number): Taken {
+  take(bytes: Uint8Array): Taken {
     const wasEmpty = this.store.openIsEmpty;
     try {
       this.files.append(this.intake.position, bytes);
@@ -80,14 +88,16 @@ export class TimelineWal {
       this.intake.take(bytes);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      if (error instanceof MalformedInput) return { kind: "refused", reason };
-      return { kind: "broken", reason, error };
+      if (this.intake.failed || !(error instanceof MalformedInput)) {
+        return { kind: "broken", reason, error };
+      }
+      return { kind: "refused", reason };
     } finally {
-      this.lastChangeMs = nowMs;
-      if (wasEmpty) this.firstChangeMs = nowMs;
+      this.lastChangeMs = this.parts.clock.steadyMs();
+      if (wasEmpty) this.firstChangeMs = this.lastChangeMs;
       this.store.account();
+      this.marks.wrote(this.files.received, this.intake.visible);
     }
-    this.marks.wrote(this.intake.position, this.intake.visible);
     return { kind: "taken" };
   }
 
@@ -96,60 +106,83 @@ export class TimelineWal {
     return this.marks.synced(upTo);
   }
 
-  /** Forgets what was received beyond the last whole record; append again when the promise is kept. */
-  async rewind(): Promise<void> {
-    this.intake.restart();
-    if (this.files.received > this.intake.visible) await this.files.rewindTo(this.intake.visible);
+  /**
+   * Forgets what was received beyond the last whole record; nothing may be taken in until the
+   * promise is kept. Called again meanwhile: the same promise.
+   */
+  rewind(): Promise<void> {
+    this.rewinding ??= this.toLastRecord().finally(() => (this.rewinding = undefined));
+    return this.rewinding;
+  }
+
+  private async toLastRecord(): Promise<void> {
+    const { intake, files, marks } = this;
+    intake.restart();
+    const { visible } = intake;
+    if (files.received > visible) {
+      await files.rewindTo(visible);
+      marks.rewound(visible);
+    } else if (files.received < visible) {
+      // The last record switched to the next segment: what was missing of the old one says nothing.
+      files.skipTo(visible);
+      marks.wrote(visible, visible);
+    }
   }
 
   /** Freezes the open layer if there is a reason to, and begins to seal. */
-  maybeFreeze(nowMs: number, wanted: "if-due" | "now"): void {
-    const { store, budget } = this.parts;
+  maybeFreeze(wanted: "if-due" | "now"): void {
+    const { store, budget, clock } = this.parts;
+    if (this.intake.failed) return;
+    const nowMs = clock.steadyMs();
     const reason = freezeReason({
       bytes: store.openBytes,
       ageMs: nowMs - this.firstChangeMs,
       idleMs: nowMs - this.lastChangeMs,
       empty: store.openIsEmpty,
       sealing: store.isSealing,
-      overBudget: budget.exceeded && budget.isLargest(store),
+      overBudget: budget.mustFreeze(store),
     });
     const forced = wanted === "now" && !store.openIsEmpty && !store.isSealing;
     if (reason === undefined && !forced) return;
     this.intake.beforeFreeze();
     store.freeze(this.intake.visible, this.intake.prev);
     this.intake.moveTo(store.sink);
-    this.beginSeal(nowMs);
+    this.beginSeal();
   }
 
-  /** Begins to seal the oldest frozen layer, if there is one and no seal is under way. */
-  beginSeal(nowMs: number): void {
-    if (this.job !== undefined) return;
-    this.job = this.store.beginSeal(nowMs);
-    if (this.job !== undefined) this.parts.onSealTurn();
+  /** Begins to seal the oldest frozen layer, if there is one, no seal is under way, and none has just failed. */
+  beginSeal(): void {
+    const { clock, onSealTurn } = this.parts;
+    if (this.job !== undefined || this.closed !== undefined) return;
+    if (clock.steadyMs() < this.sealAgainMs) return;
+    this.job = this.store.beginSeal(clock.nowMs());
+    if (this.job !== undefined) onSealTurn();
   }
 
   /** One bounded turn; the next one is asked for behind whatever has queued meanwhile. */
   sealTurn(): void {
     const { job } = this;
-    if (job === undefined) return;
+    if (job === undefined || this.jobEnd !== undefined || this.closed !== undefined) return;
     try {
       if (job.step()) return this.parts.onSealTurn();
+      this.jobEnd = this.end(job, job.finish());
     } catch (error) {
-      return this.sealOver(job, error);
+      this.jobEnd = this.end(job, Promise.reject(error));
     }
-    job.finish().then(
-      () => this.sealOver(job, undefined),
-      (error: unknown) => this.sealOver(job, error),
-    );
   }
 
-  private sealOver(job: SealJob, error: unknown): void {
-    const end = (): void => {
-      this.job = undefined;
-      this.parts.onSealed(error);
-    };
-    if (error === undefined) end();
-    else job.abandon().then(end, end);
+  private async end(job: SealJob, finish: Promise<unknown>): Promise<void> {
+    let failure: unknown;
+    try {
+      await finish;
+    } catch (error) {
+      failure = error;
+      this.sealAgainMs = this.parts.clock.steadyMs() + SEAL_RETRY_MS;
+      await job.abandon().catch(() => undefined); // what is left is removed at the next start
+    }
+    this.job = undefined;
+    this.jobEnd = undefined;
+    if (this.closed === undefined) this.parts.onSealed(failure);
   }
 
   /** After a seal: segments that sealed layers cover are not read again. */
@@ -157,7 +190,7 @@ export class TimelineWal {
     this.files.letGo(sealedLsn);
   }
 
-  /** The newest record boundary at or below `lsn`, from this timeline's own WAL. */
+  /** The newest record boundary at or below `lsn`, from this timeline's own WAL. Throws StoreCorrupt. */
   boundary(lsn: Lsn): Boundary | undefined {
     const { ingest, visible, prev } = this.intake;
     return boundaryAtOrBelow(lsn, { last: visible, prev }, (window) => {
@@ -168,9 +201,18 @@ export class TimelineWal {
     });
   }
 
-  async close(): Promise<void> {
+  /** Resolves when no file of the timeline is written any more. What was received is fsynced, if that works. */
+  close(): Promise<void> {
+    this.closed ??= this.shut();
+    return this.closed;
+  }
+
+  private async shut(): Promise<void> {
+    await this.rewinding?.catch(() => undefined);
+    if (this.jobEnd !== undefined) await this.jobEnd;
+    else await this.job?.abandon().catch(() => undefined);
     this.store.close();
-    await this.files.flush().catch(() => undefined);
+    await this.files.flush().catch(() => undefined); // told to onFatal
     await this.files.close();
   }
 }

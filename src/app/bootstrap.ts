@@ -3,7 +3,7 @@
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import path from "node:path";
 import type { TenantHandle } from "../actors/directory.ts";
-import type { TenantShared } from "../actors/tenant.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { computeRoot } from "../io/compute-dir.ts";
 import { readControl, readWal, walkDataDir } from "../io/data-dir.ts";

@@ -1,7 +1,7 @@
 // Walks the store of a live tenant and reports every broken invariant of docs/invariants.md.
 
 import type { TenantHandle } from "../actors/directory.ts";
-import type { TenantShared } from "../actors/tenant.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { type Result, ok } from "../core/result.ts";
 import type { CheckReport } from "../protocol/api-status.ts";

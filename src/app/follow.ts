@@ -3,7 +3,7 @@
 
 import { createHash } from "node:crypto";
 import type { TenantHandle } from "../actors/directory.ts";
-import type { TenantShared } from "../actors/tenant.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { REPLICATION_CONNECT_MS_MAX } from "../core/limits.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";

@@ -10,7 +10,7 @@ import { OPEN_LAYER_BYTES_MAX } from "../core/limits.ts";
 import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
 import type { TenantHandle } from "../actors/directory.ts";
 import { sealAll } from "../actors/timeline-load.ts";
-import type { TenantShared } from "../actors/tenant.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TimelineEntry, WalSource } from "../store/catalog-entries.ts";
 import { makeDirectory, removeTimelineFiles, timelinePath, walPath } from "../store/data-dir.ts";
 import { TimelineStore } from "../store/timeline-store.ts";

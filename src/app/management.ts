@@ -4,7 +4,8 @@
 import { randomBytes } from "node:crypto";
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
 import { type ActorRef, ask } from "../actors/runtime.ts";
-import type { TenantMsg, TenantShared } from "../actors/tenant.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
+import type { TenantMsg } from "../actors/tenant.ts";
 import type { TenantsMsg } from "../actors/tenants.ts";
 import type { TimelineMsg } from "../actors/timeline-messages.ts";
 import type { AdminError } from "../core/admin-error.ts";

@@ -10,7 +10,7 @@ import { Directory } from "../actors/directory.ts";
 import { type RedoPoolMsg, spawnRedoPool } from "../actors/redo-pool.ts";
 import { type ActorRef, type CrashReport, ask } from "../actors/runtime.ts";
 import { spawnScheduler } from "../actors/scheduler.ts";
-import type { TenantShared } from "../actors/tenant.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
 import { type TenantsMsg, spawnTenants } from "../actors/tenants.ts";
 import type { Config } from "../config.ts";
 import { REDO_DEADLINE_MS, WAIT_LSN_MS_MAX } from "../core/limits.ts";

@@ -1,0 +1,120 @@
+// Who reads a timeline: requests of the page service, backups, leases. A request for an LSN that is
+// still to come is parked until it has come, or until its deadline; then it is answered with what
+// there is, and only what really waited is refused.
+
+import type { ReadError } from "../core/errors.ts";
+import { LSN_WAITERS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import { LSN_INVALID, Lsn } from "../core/lsn.ts";
+import type { PageAnswer } from "../core/page-batch.ts";
+import { planRead } from "../core/request-lsn.ts";
+import { err, ok } from "../core/result.ts";
+import { StoreCorrupt, StoreFull } from "../store/store-errors.ts";
+import { findBoundary } from "./timeline-boundary.ts";
+import { putLease } from "./timeline-lease.ts";
+import { timelineEntryOf } from "./timeline-load.ts";
+import { answerBatch } from "./timeline-reads.ts";
+import { backupSource } from "./timeline-source.ts";
+import { type BackupMsg, type ReadMsg, type TimelineState, unreadable } from "./timeline-state.ts";
+
+/** Any LSN at all: wakes whoever waits for the timeline to be loaded. */
+const LOADED = Lsn.of(1);
+
+/** Answers a batch, or parks it. `waitedMs`: it has waited so long, and must not wait again. */
+export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): void {
+  const { readFrom, phase } = state;
+  if (readFrom === undefined || phase.kind === "stopping") return early(state, msg, waitedMs);
+  const mayWait = waitedMs === undefined && phase.kind !== "broken";
+  const plans: (Lsn | ReadError)[] = [];
+  let until = LSN_INVALID;
+  for (const request of msg.batch.requests) {
+    const plan = planRead(request, state.readable);
+    if (plan.kind !== "wait") plans.push(plan.kind === "read" ? plan.at : plan.error);
+    else if (mayWait) until = Math.max(until, plan.until) as Lsn;
+    else plans.push(notReached(state, plan.until, waitedMs));
+  }
+  if (until !== LSN_INVALID) return park(state, msg, until);
+  answerBatch(readFrom, msg.batch, plans, msg.reply);
+}
+
+/** Answers with a source for a backup, or parks it. */
+export function backup(state: TimelineState, msg: BackupMsg, waitedMs?: number): void {
+  const { deps, readFrom, phase } = state;
+  if (readFrom === undefined || phase.kind === "stopping") return early(state, msg, waitedMs);
+  const lsn = msg.lsn ?? state.readable.last;
+  const plan = planRead({ lsn, notModifiedSince: lsn }, state.readable);
+  if (plan.kind === "refused") return msg.reply.answer(err(plan.error));
+  if (plan.kind === "wait") {
+    if (waitedMs === undefined && phase.kind !== "broken") return park(state, msg, plan.until);
+    return refuse(msg, notReached(state, plan.until, waitedMs));
+  }
+  try {
+    const boundary = findBoundary(deps.directory, deps.tenantId, deps.timelineId, plan.at);
+    if (boundary === undefined) {
+      const message = `no record boundary is known at or below ${Lsn.format(plan.at)}`;
+      return refuse(msg, { kind: "bad-request", message });
+    }
+    const entry = timelineEntryOf(deps.catalog, deps.timelineId);
+    msg.reply.answer(ok(backupSource(readFrom, boundary, entry)));
+  } catch (error) {
+    if (!(error instanceof StoreCorrupt)) throw error;
+    refuse(msg, { kind: "corrupt", what: error.what, reason: error.reason });
+  }
+}
+
+/** The end of the lease in Unix ms; undefined when that LSN is not kept, or the lease cannot be. */
+export function lease({ deps, readFrom, readable }: TimelineState, lsn: Lsn): number | undefined {
+  if (readFrom === undefined || lsn < readable.cutoff) return undefined;
+  try {
+    return putLease(deps.catalog, deps.timelineId, lsn, deps.clock.nowMs());
+  } catch (error) {
+    if (!(error instanceof StoreFull)) throw error;
+    deps.log.warn({ lsn: Lsn.format(lsn), reason: error.message }, "a lease is refused");
+    return undefined;
+  }
+}
+
+/** Answers those whose LSN has come. */
+export function wake(state: TimelineState): void {
+  for (const { who } of state.waiters.ready(state.readable.last)) again(state, who);
+}
+
+/** Answers those whose deadline has passed. */
+export function expire(state: TimelineState): void {
+  const nowMs = state.deps.clock.steadyMs();
+  for (const { who, parkedMs } of state.waiters.expired(nowMs)) again(state, who, nowMs - parkedMs);
+}
+
+/** Refuses all who wait. */
+export function dismiss(state: TimelineState, error: ReadError): void {
+  for (const { who } of state.waiters.drain()) refuse(who, error);
+}
+
+/** Answers every request of the message with one error. */
+export function refuse(who: ReadMsg | BackupMsg, error: ReadError): void {
+  if (who.kind === "backup-source") return who.reply.answer(err(error));
+  const answer: PageAnswer = { kind: "error", error };
+  who.reply.answer(who.batch.requests.map(() => answer));
+}
+
+function again(state: TimelineState, who: ReadMsg | BackupMsg, waitedMs?: number): void {
+  if (who.kind === "read") read(state, who, waitedMs);
+  else backup(state, who, waitedMs);
+}
+
+/** Asked of a timeline that cannot be read: one that is being loaded is waited for. */
+function early(state: TimelineState, who: ReadMsg | BackupMsg, waitedMs: number | undefined): void {
+  if (state.phase.kind === "loading" && waitedMs === undefined) return park(state, who, LOADED);
+  refuse(who, unreadable(state));
+}
+
+function park(state: TimelineState, who: ReadMsg | BackupMsg, until: Lsn): void {
+  const parkedMs = state.deps.clock.steadyMs();
+  const deadlineMs = parkedMs + WAIT_LSN_MS_MAX;
+  if (state.waiters.park({ until, parkedMs, deadlineMs, who })) return;
+  refuse(who, { kind: "too-many-waiters", limit: LSN_WAITERS_MAX });
+}
+
+function notReached(state: TimelineState, asked: Lsn, waitedMs = 0): ReadError {
+  if (state.phase.kind !== "active") return unreadable(state);
+  return { kind: "lsn-timeout", asked, last: state.readable.last, waitedMs };
+}

@@ -203,3 +203,8 @@ export const AUTH_KEY_BYTES_MAX = 1 * MiB;
 export const AUTH_KEYS_MS_MAX = 10_000;
 /** Runs of a sealed layer that one turn of the store's check reads. A few ms. */
 export const CHECK_RUNS_PER_TURN = 500;
+
+/** Timelines of the process that are merged at one time. One keeps a disk and a redo process busy; two, so that a large one does not hold up all others. */
+export const MERGES_MAX = 2;
+/** A base backup that has read nothing for this long, ms, is no reason any more to keep its LSN. */
+export const READER_PIN_MS = 60 * 60_000;

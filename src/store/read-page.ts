@@ -98,15 +98,17 @@ export class PageReader {
   }
 
   private fromCache(rel: RelTag, block: number, at: Lsn, page: Uint8Array): boolean {
-    const cached = this.cache.get(this.store.id, rel, block);
-    if (cached === undefined || at < cached.from) return false;
-    if (at > cached.upTo) {
+    const { cache, store } = this;
+    const slot = cache.find(store.id, rel, block);
+    if (slot === undefined || at < cache.from(slot)) return false;
+    const upTo = cache.upTo(slot);
+    if (at > upTo) {
       // Anything newer than the cached page?
-      const same = this.store.visit(pageGroup(rel), block, at, cached.upTo, () => false);
-      if (!same || this.copiedSince(rel, cached.upTo, at)) return false;
-      cached.upTo = Math.max(cached.upTo, Math.min(at, this.store.newestLsn)) as Lsn;
+      const same = store.visit(pageGroup(rel), block, at, upTo, () => false);
+      if (!same || this.copiedSince(rel, upTo, at)) return false;
+      cache.extend(slot, Math.min(at, store.newestLsn) as Lsn);
     }
-    page.set(cached.page);
+    page.set(cache.page(slot));
     return true;
   }
 

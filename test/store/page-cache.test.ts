@@ -1,0 +1,90 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { parseTimelineId } from "../../src/core/ids.ts";
+import type { Lsn } from "../../src/core/lsn.ts";
+import { PAGE_BYTES, type RelTag } from "../../src/core/page.ts";
+import { PageCache } from "../../src/store/page-cache.ts";
+
+const TIMELINE = parseTimelineId("1".repeat(32));
+const REL: RelTag = { spc: 1663, db: 5, rel: 16384, fork: 0 };
+const lsn = (n: number): Lsn => n as Lsn;
+const page = (n: number): Uint8Array => new Uint8Array(PAGE_BYTES).fill(n);
+/** Bytes of a cache of so many entries. */
+const room = (entries: number): number => entries * (PAGE_BYTES + 300);
+
+const put = (cache: PageCache, block: number, from: number, upTo: number, fill = block): void =>
+  cache.put(TIMELINE, REL, block, lsn(from), lsn(upTo), page(fill));
+const find = (cache: PageCache, block: number): number | undefined =>
+  cache.find(TIMELINE, REL, block);
+
+describe("a page cache", () => {
+  test("gives back a copy of what was put, with its LSNs", () => {
+    const cache = new PageCache();
+    const bytes = page(7);
+    cache.put(TIMELINE, REL, 3, lsn(10), lsn(20), bytes);
+    bytes.fill(0);
+    const slot = find(cache, 3)!;
+    expect([...cache.page(slot)]).toEqual([...page(7)]);
+    expect([cache.from(slot), cache.upTo(slot)]).toEqual([10, 20]);
+    expect(cache.page(slot)).toHaveLength(PAGE_BYTES);
+  });
+
+  test("tells timelines, relations, forks and blocks apart", () => {
+    const cache = new PageCache();
+    put(cache, 3, 10, 20);
+    expect(find(cache, 4)).toBeUndefined();
+    expect(cache.find(TIMELINE, { ...REL, fork: 1 }, 3)).toBeUndefined();
+    expect(cache.find(TIMELINE, { ...REL, rel: 1638 }, 3)).toBeUndefined();
+    expect(cache.find(parseTimelineId("2".repeat(32)), REL, 3)).toBeUndefined();
+  });
+
+  test("keeps the newer of two pages; the same one is right for longer", () => {
+    const cache = new PageCache();
+    put(cache, 3, 10, 20, 1);
+    put(cache, 3, 5, 9, 2);
+    expect(cache.page(find(cache, 3)!)[0]).toBe(1);
+    put(cache, 3, 10, 40, 3);
+    expect(cache.page(find(cache, 3)!)[0]).toBe(1);
+    expect(cache.upTo(find(cache, 3)!)).toBe(40);
+    put(cache, 3, 10, 30, 3);
+    expect(cache.upTo(find(cache, 3)!)).toBe(40);
+    put(cache, 3, 50, 60, 4);
+    expect(cache.page(find(cache, 3)!)[0]).toBe(4);
+    expect(cache.from(find(cache, 3)!)).toBe(50);
+  });
+
+  test("is empty after clear, and can be filled again", () => {
+    const cache = new PageCache(room(3));
+    for (let block = 0; block < 5; block++) put(cache, block, 1, 1);
+    cache.clear();
+    expect(find(cache, 4)).toBeUndefined();
+    put(cache, 9, 1, 1);
+    expect(cache.page(find(cache, 9)!)[0]).toBe(9);
+  });
+
+  test("drops the page that was least recently used, and only it", () => {
+    const entries = fc.integer({ min: 1, max: 300 });
+    const steps = fc.array(fc.tuple(fc.boolean(), fc.integer({ min: 0, max: 255 })), {
+      maxLength: 400,
+    });
+    fc.assert(
+      fc.property(entries, steps, (capacity, uses) => {
+        const cache = new PageCache(room(capacity));
+        // Least recently used first.
+        const model: number[] = [];
+        const touch = (block: number): void => {
+          if (model.includes(block)) model.splice(model.indexOf(block), 1);
+          model.push(block);
+          if (model.length > capacity) model.shift();
+        };
+        for (const [isPut, block] of uses) {
+          const known = model.includes(block);
+          if (isPut && !known) put(cache, block, 1, 1);
+          else expect(find(cache, block) !== undefined).toBe(known);
+          if (isPut || known) touch(block);
+        }
+        for (const block of model) expect(cache.page(find(cache, block)!)[17]).toBe(block);
+      }),
+    );
+  });
+});

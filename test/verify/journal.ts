@@ -77,6 +77,10 @@ export async function missingRows(uri: string, accounts: readonly Account[]): Pr
   await client.connect();
   try {
     let missing = 0;
+    const there = await client.query<{ there: boolean }>(
+      `SELECT to_regclass('${TABLE}') IS NOT NULL AS there`,
+    );
+    if (!there.rows[0]!.there) return accounts.reduce((sum, a) => sum + a.acknowledged, 0);
     for (const { writer, acknowledged } of accounts) {
       const found = await client.query<{ count: string }>(
         `SELECT count(*) FROM ${TABLE} WHERE writer = $1 AND n <= $2`,

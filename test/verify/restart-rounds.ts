@@ -27,6 +27,8 @@ const SERVED = "main";
 const WORK_MS = { from: 200, to: 1_500 };
 /** Between the request to seal and the kill, ms: a seal of a second's changes takes tens of them. */
 const SEAL_MS = { from: 0, to: 80 };
+/** A start takes about a second, of which a part is reading WAL again, ms. */
+const LOAD_MS = { from: 500, to: 2_500 };
 /** What the log says of a redo process that we have killed. */
 const SHOT = "redo process ended by SIGKILL";
 /** pino's level "error". */
@@ -56,6 +58,8 @@ export interface RestartReport extends Comparison {
   connectionKills: number;
   /** Kills that were preceded by a request to seal. */
   killsWhileSealing: number;
+  /** Kills of a server that had just been started after a kill. */
+  killsWhileLoading: number;
   /** Lines of the server's log at level error. */
   serverErrors: number;
 }
@@ -81,6 +85,7 @@ export class RestartRounds {
     redoKills: 0,
     connectionKills: 0,
     killsWhileSealing: 0,
+    killsWhileLoading: 0,
     serverErrors: 0,
   };
   private readonly options: RestartOptions;
@@ -136,11 +141,15 @@ export class RestartRounds {
     const { report } = this;
     await this.work();
     await this.beforeKill();
-    for (const upstream of this.upstreams.values()) upstream.mark();
     await this.server.kill();
     const flushed = new Map<string, Lsn>();
-    for (const [name, upstream] of this.upstreams) flushed.set(name, await upstream.flushed());
+    await this.readFlushed(flushed);
+    if (this.options.random.chance(0.25)) {
+      await this.killWhileLoading();
+      await this.readFlushed(flushed);
+    }
     const accounts = this.journal.accounts();
+    for (const upstream of this.upstreams.values()) upstream.mark();
     await this.server.start();
     const resumed = new Map<string, Lsn>();
     for (const [name, upstream] of this.upstreams) {
@@ -159,6 +168,24 @@ export class RestartRounds {
     problems.forEach((problem) => this.note(`check: ${problem}`));
     report.rounds++;
     this.sayRound(number, resumed, accounts);
+  }
+
+  /** What each sender was told is flushed, or was told before. */
+  private async readFlushed(flushed: Map<string, Lsn>): Promise<void> {
+    for (const [name, upstream] of this.upstreams) {
+      const now = await upstream.flushed();
+      flushed.set(name, Lsn.of(Math.max(now, flushed.get(name) ?? 0)));
+    }
+  }
+
+  /** The next life ends before it has begun, or soon after. */
+  private async killWhileLoading(): Promise<void> {
+    const { random } = this.options;
+    const starting = this.server.start().catch(() => undefined);
+    await sleep(random.between(LOAD_MS.from, LOAD_MS.to));
+    await this.server.kill();
+    await starting;
+    this.report.killsWhileLoading++;
   }
 
   private sayRound(

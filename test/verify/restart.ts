@@ -31,17 +31,20 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     stopping ??= test.cleanup().finally(() => process.exit(130));
   });
 }
+let failure: string | undefined;
 try {
   await test.begin();
   for (let number = 1; number <= rounds; number++) await test.round(number);
   await test.end();
 } catch (error) {
+  failure = error instanceof Error ? error.message : String(error);
+  say(error instanceof Error ? (error.stack ?? failure) : failure);
   say(await test.describe());
-  throw error;
 } finally {
   await (stopping ?? test.cleanup());
 }
 const { examples, ...counts } = test.report;
 for (const example of examples) say(`PROBLEM ${example}`);
-say(JSON.stringify({ seed, seconds: Math.round((Date.now() - started) / 1000), ...counts }));
-process.exit(isGood(test.report) ? 0 : 1);
+const seconds = Math.round((Date.now() - started) / 1000);
+say(JSON.stringify({ seed, seconds, ...counts, ...(failure !== undefined && { failure }) }));
+process.exit(failure === undefined && isGood(test.report) ? 0 : 1);

@@ -36,7 +36,8 @@ export class ServerUnderTest {
     this.child = spawn(
       process.execPath,
       ["--import", "tsx", program, this.dataDir, String(this.port), String(http)],
-      { stdio: ["ignore", out, out], cwd: ROOT, detached: true },
+      // The channel is for its end only: it closes when we are gone, however that came.
+      { stdio: ["ignore", out, out, "ipc"], cwd: ROOT, detached: true },
     );
     fs.closeSync(out);
     this.client = new Client(`http://127.0.0.1:${http}`);
@@ -46,7 +47,7 @@ export class ServerUnderTest {
         () => "down",
       );
       if (state === "running") return;
-      if (this.child.exitCode !== null) break;
+      if (this.child.exitCode !== null || this.child.signalCode !== null) break;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error(`the page server does not start:\n${this.tail()}`);

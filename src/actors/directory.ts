@@ -3,6 +3,7 @@
 // so reading it needs no message and costs the timeline nothing.
 
 import type { Boundary } from "../core/boundaries.ts";
+import type { Pin } from "../core/gc.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { Lsn } from "../core/lsn.ts";
 import type { TimelinePhase } from "../core/timeline.ts";
@@ -40,6 +41,8 @@ export interface TimelineHandle {
   /** Commit times that ingest has not put into the store yet. */
   readonly pendingCommits:
     (() => { readonly second: number; readonly value: Uint8Array } | undefined) | undefined;
+  /** LSNs that its own readers need, whatever its cutoff. */
+  readonly pins?: (() => readonly Pin[]) | undefined;
   readonly facts: TimelineFacts;
 }
 

@@ -9,6 +9,7 @@ import type { TimelineEntry } from "../store/catalog-entries.ts";
 import type { TimelineHandle } from "./directory.ts";
 import { type TenantState, adopt } from "./tenant-timelines.ts";
 import { findBoundary } from "./timeline-boundary.ts";
+import { cutoffOf, leasePins } from "./timeline-retention.ts";
 
 export interface BranchRequest {
   readonly id: TimelineId;
@@ -37,15 +38,16 @@ export function branch(
   if (refused !== undefined) return err(refused);
   const asked = Lsn.format(request.lsn);
   const base = eldestBase(catalog, parent);
+  const kept = keptFrom(state, parent, request.lsn);
   const boundary =
-    request.lsn < base
+    request.lsn < Math.max(base, kept)
       ? "too-old"
       : findBoundary(shared.directory, tenant.id, parent.id, request.lsn);
   if (boundary === undefined) {
     return badAncestor(`no record boundary is known at or below ${asked}`);
   }
   if (boundary === "too-old" || boundary.start < base) {
-    return badAncestor(`${asked} is older than what ${parent.name} keeps, ${Lsn.format(base)}`);
+    return badAncestor(`${asked} is older than what ${parent.name} keeps, ${Lsn.format(kept)}`);
   }
   const entry = entryOf(request, parent, boundary, shared.clock.nowMs());
   const named = catalog.change((change) => change.putTimeline(entry));
@@ -53,6 +55,13 @@ export function branch(
     return err({ kind: "conflict", message: `a timeline named "${request.name}" exists already` });
   }
   return ok(adopt(state, entry));
+}
+
+/** From where on the timeline can be branched; a leased LSN below the cutoff is kept, too. */
+function keptFrom({ handle, shared }: TenantState, parent: TimelineEntry, asked: Lsn): Lsn {
+  const pins = leasePins(handle.catalog, parent.id, shared.clock.nowMs());
+  if (pins.some(({ lsn }) => lsn === asked)) return asked;
+  return cutoffOf(shared.directory, handle.id, parent);
 }
 
 const badAncestor = (message: string): Result<never, AdminError> =>

@@ -9,6 +9,7 @@ import type { TimelineStore } from "../store/timeline-store.ts";
 import { after } from "./runtime.ts";
 import { type Loaded, loadTimeline, timelineEntryOf } from "./timeline-load.ts";
 import { dismiss } from "./timeline-readers.ts";
+import { pinsOf, refreshLeases } from "./timeline-retention.ts";
 import {
   type TimelineDeps,
   type TimelineState,
@@ -89,7 +90,9 @@ export function loaded(state: TimelineState): void {
     boundary: (lsn) => wal.boundary(lsn),
     pendingCommits: () => intake.ingest.pendingCommits(),
     readFrom: state.readFrom,
+    pins: () => pinsOf(state),
   });
+  refreshLeases(state);
   announce(state, found);
   if (failure === undefined) move(state, { kind: "loaded" });
   else move(state, { kind: "failed", reason: brokenReason(found) });

@@ -47,6 +47,15 @@ export type TimelineMsg =
   | { readonly kind: "source-changed" }
   /** Seal the open layer now; answered when everything taken in before is in sealed layers. */
   | { readonly kind: "seal-now"; readonly reply: Reply<Result<undefined, string>> }
+  /** Merges all sealed layers into one tier; answered when that has happened. */
+  | { readonly kind: "compact"; readonly reply: Reply<Result<undefined, string>> }
+  /** Moves the cutoff, by the tenant's policy where none is given; answers where it is, undefined if it cannot tell. */
+  | {
+      readonly kind: "collect";
+      readonly windowMs: number | undefined;
+      readonly walBytes: number | undefined;
+      readonly reply: Reply<Lsn | undefined>;
+    }
   /** From the scheduler. */
   | { readonly kind: "tick" }
   /** Stops for good; answered when files are closed. */

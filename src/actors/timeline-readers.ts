@@ -13,6 +13,7 @@ import { findBoundary } from "./timeline-boundary.ts";
 import { putLease } from "./timeline-lease.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import { answerBatch } from "./timeline-reads.ts";
+import { heldSource, readableNow, refreshLeases } from "./timeline-retention.ts";
 import { backupSource } from "./timeline-source.ts";
 import { type BackupMsg, type ReadMsg, type TimelineState, unreadable } from "./timeline-state.ts";
 
@@ -25,9 +26,10 @@ export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): voi
   if (readFrom === undefined || phase.kind === "stopping") return early(state, msg, waitedMs);
   const mayWait = waitedMs === undefined && phase.kind !== "broken";
   const plans: (Lsn | ReadError)[] = [];
+  const readable = readableNow(state);
   let until = LSN_INVALID;
   for (const request of msg.batch.requests) {
-    const plan = planRead(request, state.readable);
+    const plan = planRead(request, readable);
     if (plan.kind !== "wait") plans.push(plan.kind === "read" ? plan.at : plan.error);
     else if (mayWait) until = Math.max(until, plan.until) as Lsn;
     else plans.push(notReached(state, plan.until, waitedMs));
@@ -41,7 +43,7 @@ export function backup(state: TimelineState, msg: BackupMsg, waitedMs?: number):
   const { deps, readFrom, phase } = state;
   if (readFrom === undefined || phase.kind === "stopping") return early(state, msg, waitedMs);
   const lsn = msg.lsn ?? state.readable.last;
-  const plan = planRead({ lsn, notModifiedSince: lsn }, state.readable);
+  const plan = planRead({ lsn, notModifiedSince: lsn }, readableNow(state));
   if (plan.kind === "refused") return msg.reply.answer(err(plan.error));
   if (plan.kind === "wait") {
     if (waitedMs === undefined && phase.kind !== "broken") return park(state, msg, plan.until);
@@ -54,7 +56,8 @@ export function backup(state: TimelineState, msg: BackupMsg, waitedMs?: number):
       return refuse(msg, { kind: "bad-request", message });
     }
     const entry = timelineEntryOf(deps.catalog, deps.timelineId);
-    msg.reply.answer(ok(backupSource(readFrom, boundary, entry)));
+    const source = backupSource(readFrom, boundary, entry);
+    msg.reply.answer(ok(heldSource(state, source)));
   } catch (error) {
     if (!(error instanceof StoreCorrupt)) throw error;
     refuse(msg, { kind: "corrupt", what: error.what, reason: error.reason });
@@ -62,10 +65,14 @@ export function backup(state: TimelineState, msg: BackupMsg, waitedMs?: number):
 }
 
 /** The end of the lease in Unix ms; undefined when that LSN is not kept, or the lease cannot be. */
-export function lease({ deps, readFrom, readable }: TimelineState, lsn: Lsn): number | undefined {
-  if (readFrom === undefined || lsn < readable.cutoff) return undefined;
+export function lease(state: TimelineState, lsn: Lsn): number | undefined {
+  const { deps, readFrom } = state;
+  const { cutoff, pinned } = readableNow(state);
+  if (readFrom === undefined || (lsn < cutoff && pinned?.includes(lsn) !== true)) return undefined;
   try {
-    return putLease(deps.catalog, deps.timelineId, lsn, deps.clock.nowMs());
+    const untilMs = putLease(deps.catalog, deps.timelineId, lsn, deps.clock.nowMs());
+    refreshLeases(state);
+    return untilMs;
   } catch (error) {
     if (!(error instanceof StoreFull)) throw error;
     deps.log.warn({ lsn: Lsn.format(lsn), reason: error.message }, "a lease is refused");

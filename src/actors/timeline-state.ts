@@ -21,6 +21,7 @@ import type { ActorRef, Reply } from "./runtime.ts";
 import type { Loaded } from "./timeline-load.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import type { ReadFrom } from "./timeline-reads.ts";
+import { Retention } from "./timeline-retention.ts";
 import type { TimelineWal } from "./timeline-wal.ts";
 import { WalInlet } from "./wal-inlet.ts";
 
@@ -55,6 +56,8 @@ type OwnMsg = { readonly life: TimelineState } & (
   | { readonly kind: "sealed"; readonly error: unknown }
   | { readonly kind: "rewound"; readonly error: unknown }
   | { readonly kind: "receiver-changed" }
+  | { readonly kind: "merge-turn" }
+  | { readonly kind: "merge-failed"; readonly error: unknown }
 );
 export type Msg = TimelineMsg | OwnMsg;
 export type ReadMsg = Extract<TimelineMsg, { kind: "read" }>;
@@ -83,6 +86,7 @@ export class TimelineState {
   /** The connection that WAL comes from. */
   readonly inlet: WalInlet;
   sealWaiters: SealWaiter[] = [];
+  readonly retention = new Retention();
   /** Why the last seal failed; gone when one has not. */
   sealFailure: string | undefined;
   /** Set when this life ends: resolves when it touches no file any more. */

@@ -7,6 +7,7 @@ import { StoreFailed, errorText } from "../store/store-errors.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import { expire, wake } from "./timeline-readers.ts";
+import { retentionTick } from "./timeline-retention.ts";
 import { type SealWaiter, type TimelineState, publish } from "./timeline-state.ts";
 import type { Taken } from "./timeline-wal.ts";
 
@@ -123,4 +124,5 @@ export function tick(state: TimelineState): void {
   wal.maybeFreeze("if-due");
   wal.beginSeal();
   afterWal(state, state.inlet.retry(wal));
+  retentionTick(state);
 }

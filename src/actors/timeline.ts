@@ -12,6 +12,14 @@ import type { Reply } from "./runtime.ts";
 import type { ActorSpec } from "./runtime.ts";
 import { boot, loadFailed, loaded } from "./timeline-boot.ts";
 import { backup, dismiss, lease, read, refuse } from "./timeline-readers.ts";
+import {
+  compactNow,
+  endRetention,
+  failed as mergeFailed,
+  mergeTurn,
+  moveCutoff,
+  retentionPolicy,
+} from "./timeline-retention.ts";
 import { type Msg, type TimelineDeps, TimelineState, move, publish } from "./timeline-state.ts";
 import {
   afterWal,
@@ -82,7 +90,10 @@ function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promise<void
       return refuse(msg, { kind: "timeline-broken", reason: why });
     case "lease":
       return msg.reply.answer(undefined);
+    case "collect":
+      return msg.reply.answer(undefined);
     case "wal-attach":
+    case "compact":
     case "seal-now":
       return msg.reply.answer(err(why === undefined ? "the timeline stops" : `it broke: ${why}`));
     case "stop":
@@ -106,6 +117,7 @@ async function endOnce(state: TimelineState): Promise<void> {
   dismiss(state, { kind: "shutting-down" });
   for (const { reply } of state.sealWaiters.splice(0)) reply.answer(err("the timeline stops"));
   try {
+    await endRetention(state);
     await state.loading;
     if (state.wal !== undefined) await state.wal.close();
     else state.loaded?.store.close();
@@ -149,6 +161,17 @@ function handle(state: TimelineState, msg: Msg): void {
       return publish(state);
     case "seal-now":
       return sealNow(state, msg.reply);
+    case "merge-turn":
+      return mergeTurn(state);
+    case "merge-failed":
+      return mergeFailed(state, msg.error);
+    case "compact":
+      return compactNow(state, msg.reply);
+    case "collect": {
+      const policy = retentionPolicy(state.deps.catalog);
+      const { windowMs = policy.windowMs, walBytes = policy.walBytes } = msg;
+      return msg.reply.answer(moveCutoff(state, { windowMs, walBytes }));
+    }
     case "stop":
       return stop(state, msg.reply);
     default:

@@ -71,12 +71,14 @@ export class LayerMap {
   /** Compares each file that no one has verified yet with its checksum, off the event loop. */
   async verify(onCorrupt: (error: StoreCorrupt) => void): Promise<void> {
     for (const { entry, layer } of this.sealed) {
+      // Merged meanwhile: its file is gone.
+      if (!this.sealed.some((now) => now.layer === layer)) continue;
       if (this.files.isVerified(layer.path)) continue;
       try {
         await this.files.verify(layer.path, entry);
       } catch (cause) {
         if (!(cause instanceof StoreCorrupt)) throw cause;
-        onCorrupt(cause);
+        if (this.sealed.some((now) => now.layer === layer)) onCorrupt(cause);
       }
     }
   }

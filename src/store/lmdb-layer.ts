@@ -79,27 +79,6 @@ export class LmdbLayer implements Layer {
     return found;
   }
 
-  /** False: no version of the key is in here, without a look into the file. */
-  covers(group: Group, block: number): boolean {
-    return (
-      compareKeys(group, block, this.firstKey) >= 0 && compareKeys(group, block, this.lastKey) <= 0
-    );
-  }
-
-  /** Up to `limit` keys in key order, from the first behind `after` on. */
-  keysAfter(after: VersionKey | undefined, limit: number): readonly VersionKey[] {
-    const found: VersionKey[] = [];
-    const from = after ?? this.firstKey;
-    key.set(from.group, from.block);
-    const start = Buffer.from(key.newest);
-    for (const at of this.open().keys(start, Buffer.from([0xff]))) {
-      if (at.length !== KEY_BYTES) continue;
-      if (after !== undefined && at.equals(start)) continue;
-      if (found.push(versionKeyOf(at)) >= limit) break;
-    }
-    return found;
-  }
-
   check(report: CheckReport): void {
     const step = this.beginCheck(report, () => {});
     while (step());

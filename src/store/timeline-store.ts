@@ -61,13 +61,13 @@ interface Frozen {
 export class TimelineStore {
   readonly id: TimelineId;
   readonly groups = new GroupTable();
-  readonly ancestor: TimelineStoreOptions["ancestor"];
   readonly meta: MetadataView;
   readonly map: LayerMap;
   private readonly options: TimelineStoreOptions;
   private open: MemoryLayer;
   // Oldest first.
   private frozen: readonly Frozen[] = [];
+  private above: TimelineStoreOptions["ancestor"];
   private sealing = false;
   private merging = false;
 
@@ -76,7 +76,7 @@ export class TimelineStore {
     const { id, directory, catalog, files, ancestor } = options;
     this.id = id;
     this.options = options;
-    this.ancestor = ancestor;
+    this.above = ancestor;
     const layers = layersPath(directory);
     makeDirectory(layers);
     const entries = catalog.layers(id);
@@ -87,6 +87,17 @@ export class TimelineStore {
       value: (group, block) => this.value(this.groups.group(group), block, LSN_MAX)?.value,
       list: (kind, a, b, each) => this.list(kind, a, b, each),
     };
+  }
+
+  get ancestor(): TimelineStoreOptions["ancestor"] {
+    return this.above;
+  }
+
+  /** The ancestor was loaded anew: what is read of it is read from this store from now on. */
+  rebase(store: TimelineStore): void {
+    if (this.above === undefined || this.above.store === store) return;
+    assert(this.above.store.id === store.id, "a branch keeps its ancestor");
+    this.above = { ...this.above, store };
   }
 
   /** Where changes go: another one after each freeze(). */

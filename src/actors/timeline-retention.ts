@@ -1,0 +1,354 @@
+// What a timeline keeps: moves its cutoff, and merges its sealed layers in turns between which page reads
+// are served. Decisions are in core/gc.ts and core/compaction.ts, the work in store/merge-job.ts.
+//
+// The cutoff is in the catalog before a merge goes by it, and every read asks for the cutoff of that
+// moment; so no read is permitted that a merge has made impossible.
+
+import type { MergePlan } from "../core/compaction.ts";
+import { mergeAll, planMerge } from "../core/compaction.ts";
+import { lsnAtTime } from "../core/commit-times.ts";
+import { Family, type Pin, branchCutoff, nextCutoff } from "../core/gc.ts";
+import type { TimelineId } from "../core/ids.ts";
+import {
+  GC_PERIOD_MS,
+  MERGES_MAX,
+  MERGE_RETRY_MS,
+  READER_PIN_MS,
+  RETENTION_MS,
+  RETENTION_WAL_BYTES,
+} from "../core/limits.ts";
+import { LSN_INVALID, Lsn } from "../core/lsn.ts";
+import type { BackupSource } from "../core/backup-source.ts";
+import type { Readable } from "../core/request-lsn.ts";
+import { type Result, err, ok } from "../core/result.ts";
+import type { Catalog } from "../store/catalog.ts";
+import type { LeaseEntry, TimelineEntry } from "../store/catalog-entries.ts";
+import { PG_EPOCH_US, commitSeconds } from "../store/commit-seconds.ts";
+import type { MergeJob } from "../store/merge-job.ts";
+import { StoreFailed, errorText } from "../store/store-errors.ts";
+import type { Directory } from "./directory.ts";
+import type { Reply } from "./runtime.ts";
+import { timelineEntryOf } from "./timeline-load.ts";
+import type { TimelineState } from "./timeline-state.ts";
+
+/** How long history is readable: by time, and at least so much WAL. */
+export interface RetentionPolicy {
+  readonly windowMs: number;
+  readonly walBytes: number;
+}
+
+export const DEFAULT_RETENTION: RetentionPolicy = {
+  windowMs: RETENTION_MS,
+  walBytes: RETENTION_WAL_BYTES,
+};
+
+/** The retention part of one life of a timeline. */
+export class Retention {
+  job: MergeJob | undefined;
+  /** A layer is being completed; never rejects. */
+  closing: Promise<void> | undefined;
+  /** Steady ms. */
+  gcDueMs = 0;
+  mergeDueMs = 0;
+  failure: string | undefined;
+  /** Leases that were not over when last looked. */
+  leases: readonly LeaseEntry[] = [];
+  /** Long reads, LSN to the steady ms until which it is kept. */
+  readonly readers = new Map<Lsn, number>();
+  readonly waiters: Reply<Result<undefined, string>>[] = [];
+  /** For which layers and cutoff nothing was due. */
+  private quiet: { readonly layers: unknown; readonly cutoff: Lsn } | undefined;
+
+  isQuiet(layers: unknown, cutoff: Lsn): boolean {
+    return this.quiet?.layers === layers && this.quiet?.cutoff === cutoff;
+  }
+
+  beQuiet(layers: unknown, cutoff: Lsn): void {
+    this.quiet = { layers, cutoff };
+  }
+}
+
+/** Timelines of the process that are being merged. */
+const merging = new Set<TimelineState>();
+
+// ---- what may be read
+
+/** The cutoff of a timeline now. A look at its ancestors in memory. */
+export function cutoffOf(
+  directory: Directory,
+  tenant: TimelineState["deps"]["tenantId"],
+  entry: TimelineEntry,
+): Lsn {
+  const own = entry.cutoff ?? LSN_INVALID;
+  const { ancestor } = entry;
+  if (ancestor === undefined) return Math.max(own, entry.readableFrom) as Lsn;
+  const above = directory.find(tenant, ancestor.id);
+  const cutoff = above === undefined ? ancestor.lsn : cutoffOf(directory, tenant, above.entry);
+  return branchCutoff(own, ancestor.lsn, cutoff);
+}
+
+/** What the timeline can answer at this moment. */
+export function readableNow(state: TimelineState): Readable {
+  const { deps, readable, retention } = state;
+  const handle = deps.directory.find(deps.tenantId, deps.timelineId);
+  if (handle === undefined) return readable;
+  const cutoff = cutoffOf(deps.directory, deps.tenantId, handle.entry);
+  const nowMs = deps.clock.nowMs();
+  const live = retention.leases.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
+  return { ...readable, cutoff, pinned: live.map(({ lsn }) => lsn) };
+}
+
+/** Reads the leases again after one was made or released. */
+export function refreshLeases(state: TimelineState): void {
+  const { deps, retention } = state;
+  retention.leases = deps.catalog.leases(deps.timelineId);
+}
+
+/** The source of a backup, whose LSN is kept for as long as it is read. */
+export function heldSource(state: TimelineState, source: BackupSource): BackupSource {
+  const { retention, deps } = state;
+  const touch = (): void => {
+    retention.readers.set(source.lsn, deps.clock.steadyMs() + READER_PIN_MS);
+  };
+  touch();
+  return {
+    ...source,
+    relations: (spc, db) => {
+      touch();
+      return source.relations(spc, db);
+    },
+    pages: (rel, from, count) => {
+      touch();
+      return source.pages(rel, from, count);
+    },
+  };
+}
+
+/** What is kept of this timeline for its own readers. */
+export function pinsOf(state: TimelineState): readonly Pin[] {
+  const { deps, retention } = state;
+  const steadyMs = deps.clock.steadyMs();
+  for (const [lsn, untilMs] of retention.readers) {
+    if (untilMs < steadyMs) retention.readers.delete(lsn);
+  }
+  const readers = [...retention.readers.keys()];
+  return [
+    ...leasePins(deps.catalog, deps.timelineId, deps.clock.nowMs()),
+    ...readers.map((lsn): Pin => ({ lsn, reason: { kind: "reader" } })),
+  ];
+}
+
+export const leasePins = (catalog: Catalog, id: TimelineId, nowMs: number): readonly Pin[] =>
+  catalog
+    .leases(id)
+    .filter(({ expiresAtMs }) => expiresAtMs > nowMs)
+    .map(({ lsn, owner, expiresAtMs }) => ({ lsn, reason: { kind: "lease", owner, expiresAtMs } }));
+
+/** All timelines of the tenant, and what each is kept for. */
+export function retainedFamily(
+  directory: Directory,
+  tenant: TimelineState["deps"]["tenantId"],
+  catalog: Catalog,
+  nowMs: number,
+) {
+  const family = new Family(catalog.timelines());
+  const ownPins = (id: TimelineId): readonly Pin[] =>
+    directory.find(tenant, id)?.pins?.() ?? leasePins(catalog, id, nowMs);
+  return { family, pins: (id: TimelineId) => family.pins(id, ownPins) };
+}
+
+// ---- the cutoff
+
+/** The tenant's policy, as its catalog has it. */
+export function retentionPolicy(catalog: Catalog): RetentionPolicy {
+  const setting = catalog.setting("retention");
+  const read = (name: string, otherwise: number): number => {
+    const given =
+      typeof setting === "object" && setting !== null && !Array.isArray(setting)
+        ? setting[name]
+        : undefined;
+    return typeof given === "number" && given >= 0 ? given : otherwise;
+  };
+  return {
+    windowMs: read("window_ms", DEFAULT_RETENTION.windowMs),
+    walBytes: read("wal_bytes", DEFAULT_RETENTION.walBytes),
+  };
+}
+
+/** Moves the cutoff as far as `policy` lets it; durable when this returns. Gives where it is. */
+export function moveCutoff(state: TimelineState, policy: RetentionPolicy): Lsn {
+  const { deps, wal } = state;
+  const { catalog, directory, tenantId, timelineId, clock } = deps;
+  const entry = timelineEntryOf(catalog, timelineId);
+  const cutoff = cutoffOf(directory, tenantId, entry);
+  if (wal === undefined) return cutoff;
+  const moved = nextCutoff({
+    cutoff,
+    atWindowStart: windowStart(state, policy.windowMs, clock.nowMs()),
+    sealed: entry.sealedLsn,
+    visible: wal.intake.visible,
+    walBytes: policy.walBytes,
+  });
+  if (moved <= cutoff) return cutoff;
+  const next = { ...entry, cutoff: moved };
+  catalog.change((change) => change.putTimeline(next));
+  directory.publish(tenantId, timelineId, { entry: next });
+  deps.log.info({ cutoff: Lsn.format(moved) }, `history below ${Lsn.format(moved)} may go`);
+  return moved;
+}
+
+/** The newest LSN that is older than the window. */
+function windowStart(state: TimelineState, windowMs: number, nowMs: number): Lsn | undefined {
+  const { wal } = state;
+  if (wal === undefined) return undefined;
+  const { intake, store } = wal;
+  if (windowMs === 0) return intake.visible;
+  const scan = commitSeconds(store, intake.ingest.pendingCommits());
+  const found = lsnAtTime((nowMs - windowMs) * 1000 - PG_EPOCH_US, scan);
+  if (found.kind === "present") return found.lsn;
+  return found.kind === "future" ? intake.visible : undefined;
+}
+
+// ---- merging
+
+/** Once a second: what is due. */
+export function retentionTick(state: TimelineState): void {
+  const { deps, wal, retention, phase } = state;
+  if (wal === undefined || phase.kind !== "active") return;
+  refreshLeases(state);
+  const nowMs = deps.clock.steadyMs();
+  if (retention.gcDueMs === 0) retention.gcDueMs = nowMs + GC_PERIOD_MS * deps.clock.chance();
+  if (nowMs >= retention.gcDueMs) {
+    retention.gcDueMs = nowMs + GC_PERIOD_MS;
+    moveCutoff(state, retentionPolicy(deps.catalog));
+  }
+  if (retention.job === undefined && nowMs >= retention.mergeDueMs) beginDue(state);
+}
+
+function beginDue(state: TimelineState): void {
+  const { deps, wal, retention } = state;
+  if (wal === undefined) return;
+  for (const other of merging) if (other.ended !== undefined) merging.delete(other);
+  if (merging.size >= MERGES_MAX) return;
+  const { layers } = wal.store.map;
+  const entry = timelineEntryOf(deps.catalog, deps.timelineId);
+  const cutoff = cutoffOf(deps.directory, deps.tenantId, entry);
+  if (retention.isQuiet(layers, cutoff)) return;
+  const plan = planMerge(wal.store.tiers, cutoff);
+  if (plan === undefined) return retention.beQuiet(layers, cutoff);
+  begin(state, plan, cutoff);
+}
+
+function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
+  const { deps, wal, retention, readFrom, self } = state;
+  if (wal === undefined || readFrom === undefined) return;
+  const { catalog, directory, tenantId, timelineId, clock } = deps;
+  const { pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
+  const lsns = pins(timelineId).map(({ lsn }) => lsn);
+  try {
+    retention.job = wal.store.beginMerge({
+      plan,
+      retained: { cutoff, pins: lsns },
+      reader: readFrom.pages,
+      nowMs: clock.nowMs(),
+      steadyMs: clock.steadyMs,
+    });
+  } catch (error) {
+    return failed(state, error);
+  }
+  merging.add(state);
+  self.tell({ kind: "merge-turn", life: state });
+}
+
+/** One bounded turn. The next is told behind whatever has queued meanwhile. */
+export function mergeTurn(state: TimelineState): void {
+  const { retention, deps, self } = state;
+  const { job } = retention;
+  if (job === undefined || state.ended !== undefined) return;
+  const next = (): void => self.tell({ kind: "merge-turn", life: state });
+  try {
+    const turn = job.step();
+    switch (turn.kind) {
+      case "more":
+        return next();
+      case "redo":
+        deps.redo.tell({
+          kind: "redo",
+          requests: turn.requests,
+          reply: {
+            answer: (results) => {
+              job.give(results);
+              next();
+            },
+          },
+        });
+        return;
+      case "close":
+        retention.closing = job
+          .closeLayer()
+          .then(next, (error: unknown) => self.tell({ kind: "merge-failed", life: state, error }));
+        return;
+      case "written":
+        return entered(state, job);
+    }
+  } catch (error) {
+    failed(state, error);
+  }
+}
+
+function entered(state: TimelineState, job: MergeJob): void {
+  const { deps, wal, retention } = state;
+  // Branches read these layers directly: they must look at this store, not at one of a life before.
+  for (const handle of deps.directory.tenants.get(deps.tenantId)?.timelines.values() ?? []) {
+    if (handle.entry.ancestor?.id === deps.timelineId && wal !== undefined) {
+      handle.store?.rebase(wal.store);
+    }
+  }
+  job.enter();
+  retention.job = undefined;
+  retention.failure = undefined;
+  merging.delete(state);
+  deps.log.info({ ...job.counts }, "layers merged");
+  for (const reply of retention.waiters.splice(0)) reply.answer(ok(undefined));
+  beginDue(state);
+}
+
+/** The tiers stay as they were; it is tried again later. */
+export function failed(state: TimelineState, error: unknown): void {
+  const { deps, retention } = state;
+  if (error instanceof StoreFailed) throw error;
+  const { job } = retention;
+  retention.job = undefined;
+  merging.delete(state);
+  retention.failure = `layers cannot be merged: ${errorText(error)}`;
+  retention.mergeDueMs = deps.clock.steadyMs() + MERGE_RETRY_MS;
+  deps.log.error({ err: error }, "layers could not be merged; it is tried again");
+  void job?.abandon();
+  for (const reply of retention.waiters.splice(0)) reply.answer(err(retention.failure));
+}
+
+/** Merges everything now; answered when that has happened. */
+export function compactNow(state: TimelineState, reply: Reply<Result<undefined, string>>): void {
+  const { wal, retention, deps } = state;
+  if (wal === undefined || state.phase.kind !== "active") {
+    return reply.answer(err("the timeline is not loaded"));
+  }
+  if (retention.job !== undefined)
+    return reply.answer(err("a merge is under way; try again later"));
+  const plan = mergeAll(wal.store.tiers);
+  if (plan === undefined) return reply.answer(ok(undefined));
+  retention.waiters.push(reply);
+  const entry = timelineEntryOf(deps.catalog, deps.timelineId);
+  begin(state, plan, cutoffOf(deps.directory, deps.tenantId, entry));
+}
+
+/** The life ends: nothing half-merged stays. */
+export async function endRetention(state: TimelineState): Promise<void> {
+  const { retention } = state;
+  merging.delete(state);
+  for (const reply of retention.waiters.splice(0)) reply.answer(err("the timeline stops"));
+  const { job } = retention;
+  retention.job = undefined;
+  await retention.closing;
+  await job?.abandon();
+}

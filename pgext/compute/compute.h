@@ -27,6 +27,8 @@ extern char *setting_timeline;
 extern int	setting_page_store_mb;
 extern int	setting_relations_max;
 extern int	setting_reconnect_seconds;
+/* Shown as libpq's password; NULL: the page server asks for none. */
+extern char *page_server_token;
 /* The moment whose pages this compute started from. */
 extern XLogRecPtr start_lsn;
 

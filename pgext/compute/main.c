@@ -19,6 +19,7 @@
 #include "storage/reinit.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 
 /* The server looks these up; everything else stays hidden, so that no name meets one of its own. */
@@ -35,6 +36,7 @@ char	   *setting_timeline;
 int			setting_page_store_mb;
 int			setting_relations_max;
 int			setting_reconnect_seconds;
+char	   *page_server_token;
 static char *setting_start_lsn;
 
 XLogRecPtr	start_lsn;
@@ -210,6 +212,53 @@ startup_shmem(void)
 	start_only_once();
 }
 
+/*
+ * PostgreSQL has moved its environment elsewhere to show its state in the place of the old one, which
+ * /proc/self/environ still shows: proc(5), "env_start". What cannot be found there cannot be read.
+ */
+static void
+scrub_first_environment(const char *token)
+{
+	unsigned long start = 0,
+				end = 0;
+	char	   *found;
+	FILE	   *stat = AllocateFile("/proc/self/stat", "r");
+
+	if (stat == NULL)
+		return;
+	/* The name of the program, in parentheses, is postgres. Fields 50 and 51 follow 48 others. */
+	if (fscanf(stat, "%*d (%*[^)]) %*c") == 0)
+	{
+		for (int field = 4; field < 50; field++)
+			(void) !fscanf(stat, " %*s");
+		if (fscanf(stat, " %lu %lu", &start, &end) != 2)
+			start = end = 0;
+	}
+	FreeFile(stat);
+	if (start == 0 || end <= start)
+		return;
+	found = memmem((void *) start, end - start, token, strlen(token));
+	if (found != NULL)
+		explicit_bzero(found, strlen(token));
+}
+
+/*
+ * The token comes by the environment, which no setting shows, and leaves it at once: programs that
+ * SQL starts, and libpq on its way to other servers, must not find it.
+ */
+static void
+take_token(void)
+{
+	char	   *given = getenv("PAGESERVER_TOKEN");
+
+	if (given == NULL || given[0] == '\0')
+		return;
+	page_server_token = MemoryContextStrdup(TopMemoryContext, given);
+	scrub_first_environment(given);
+	explicit_bzero(given, strlen(given));
+	unsetenv("PAGESERVER_TOKEN");
+}
+
 void
 _PG_init(void)
 {
@@ -217,6 +266,7 @@ _PG_init(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the page server's library must be in shared_preload_libraries")));
+	take_token();
 	define_settings();
 	if (!IsPostmasterEnvironment)
 		refuse("it runs without a postmaster", "Start it with pg_ctl.");

@@ -139,7 +139,11 @@ start_stream(TimestampTz deadline)
 static bool
 try_connect(TimestampTz deadline)
 {
-	connection = PQconnectStart(setting_connection);
+	/* A connection string under the name of a database is taken apart; what follows it wins. */
+	const char *const keywords[] = {"dbname", page_server_token == NULL ? NULL : "password", NULL};
+	const char *const values[] = {setting_connection, page_server_token, NULL};
+
+	connection = PQconnectStartParams(keywords, values, 1);
 	return connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
 		finish_connecting(deadline) && start_stream(deadline);
 }

@@ -11,6 +11,7 @@ import { type AdminError, adminErrorText } from "../core/admin-error.ts";
 import type { BackupSource } from "../core/backup-source.ts";
 import { type ReadError, readErrorText } from "../core/errors.ts";
 import { COMPUTE_POLL_MS, COMPUTE_STREAM_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { formatTime } from "../core/time-text.ts";
@@ -45,6 +46,8 @@ export interface ComputesDeps {
   readonly pageService: string;
   /** Absolute path of compute.so. */
   readonly computeLibrary: string;
+  /** What computes show to the page service; undefined: it asks for nothing. */
+  readonly computeToken: (tenant: TenantId, timeline: TimelineId) => Promise<string | undefined>;
   readonly nowMs: () => number;
 }
 
@@ -142,7 +145,11 @@ export class Computes {
         },
       }),
     } as const;
-    const compute = await bootCompute(programs, tar, { dir: record.dir, ...settings }, (step) => {
+    const token = record.diskless
+      ? await this.deps.computeToken(timeline.tenantId, entry.id)
+      : undefined;
+    const options = { dir: record.dir, token, ...settings };
+    const compute = await bootCompute(programs, tar, options, (step) => {
       if (step.step === "receive") job.progress(step.bytes, undefined);
       else if (step.step !== "ready") job.step(step.step);
     });

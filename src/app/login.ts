@@ -1,10 +1,13 @@
 // Who may come in, on both ports: anybody, or who shows a token. One verifier for libpq's password
 // and HTTP's bearer, so that its keys are reloaded once.
 
+import path from "node:path";
 import type { Config } from "../config.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import type { CheckToken } from "../http/authorize.ts";
 import type { Management } from "../http/management.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
+import { ownKey } from "../io/own-tokens.ts";
 import { systemClock } from "../io/clock.ts";
 import type { Log } from "../io/log.ts";
 import { TokenVerifier } from "../io/tokens.ts";
@@ -17,20 +20,27 @@ export interface Login {
   readonly authenticate: Authenticate;
   /** Of the management API; undefined: no token is asked for. */
   readonly checkToken: CheckToken | undefined;
+  /** What a compute that we boot shows to our page service; undefined: nothing is asked for. */
+  readonly computeToken: (tenant: TenantId, timeline: TimelineId) => Promise<string | undefined>;
   readonly reloadKeys: Management["reloadKeys"];
   /** As `reloadKeys`, with the outcome in the log. */
   readonly reload: () => Promise<void>;
 }
 
+/** Private key of the tokens that computes get, in the data directory. */
+const OWN_KEY_FILE = "compute-key.pem";
+
 /** Loads the keys that the settings name. Throws KeysUnusable. */
-export async function createLogin(config: Config, log: Log): Promise<Login> {
+export async function createLogin(config: Config, dataDir: string, log: Log): Promise<Login> {
   if (config.authKeys === undefined) return openDoor(log);
+  const own = await ownKey(path.join(dataDir, OWN_KEY_FILE));
   const verifier = await TokenVerifier.load({
     keys: config.authKeys,
     audience: config.authAudience,
     clockSkewS: config.authClockSkewS,
     requireExpiry: config.authRequireExpiry,
     nowMs: systemClock.nowMs,
+    own: own.publicKey,
   });
   const check: CheckToken = (token) => verifier.check(token);
   const reloadKeys = async (): Promise<Result<ReloadedKeys, AdminError>> => {
@@ -50,6 +60,7 @@ export async function createLogin(config: Config, log: Log): Promise<Login> {
       },
     }),
     checkToken: check,
+    computeToken: (tenant, timeline) => own.sign(tenant, timeline),
     reloadKeys,
     reload: async () => {
       const reloaded = await reloadKeys();
@@ -64,6 +75,7 @@ function openDoor(log: Log): Login {
   return {
     authenticate: trust,
     checkToken: undefined,
+    computeToken: () => Promise.resolve(undefined),
     reloadKeys: () => Promise.resolve(err({ kind: "precondition", message })),
     reload: () => Promise.resolve(log.info(message)),
   };

@@ -77,7 +77,7 @@ async function start(
   openDataDirectory(dataDir);
   const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
   const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
-  const login = await createLogin(config, log);
+  const login = await createLogin(config, dataDir, log);
   const listener = await listen({
     host: config.listenHost,
     port: config.listenPort,
@@ -166,6 +166,7 @@ async function start(
     applicationName: APPLICATION_NAME,
     pageService: pageServiceConninfo(config.listenHost, listener.port),
     computeLibrary: libraryPath("compute.so"),
+    computeToken: login.computeToken,
     nowMs: systemClock.nowMs,
   });
   let stopping = false;

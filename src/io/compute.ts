@@ -29,6 +29,8 @@ export interface ComputeOptions extends Omit<ComputeSettings, "socketDir"> {
   readonly dir: string;
   /** Directory of the unix socket; by default `dir` itself, which only the server's user can enter. */
   readonly socketDir?: string;
+  /** Shown to the page service, when it asks for tokens; never written to disk. */
+  readonly token?: string | undefined;
 }
 
 /** A server that is running in a directory, as its postmaster.pid says. */
@@ -87,7 +89,7 @@ export async function bootCompute(
   }
   await fs.appendFile(path.join(dir, "postgresql.conf"), conf);
   onStep({ step: "start" });
-  const compute = await startCompute(programs, dir);
+  const compute = await startCompute(programs, dir, options.token);
   onStep({ step: "ready", pid: compute.pid });
   return compute;
 }
@@ -96,13 +98,18 @@ const socketDirFor = (dir: string): string | undefined =>
   Buffer.byteLength(dir) <= SOCKET_DIR_BYTES_MAX ? dir : undefined;
 
 /** Starts the server of a configured directory. Throws PostgresProblem with the end of its log. */
-export async function startCompute(programs: PostgresPrograms, dir: string): Promise<Compute> {
+export async function startCompute(
+  programs: PostgresPrograms,
+  dir: string,
+  token?: string,
+): Promise<Compute> {
   const log = computeLog(dir);
   const seconds = Math.ceil(COMPUTE_START_MS_MAX / 1000);
   const args = ["start", "-D", dir, "-l", log, "-w", "-t", `${seconds}`, "-s"];
   try {
     // pg_ctl gives the server a session of its own, so that it survives us.
-    await runProgram(programs, "pg_ctl", args, COMPUTE_START_MS_MAX + 10_000);
+    const secrets = token === undefined ? {} : { PAGESERVER_TOKEN: token };
+    await runProgram(programs, "pg_ctl", args, COMPUTE_START_MS_MAX + 10_000, secrets);
   } catch (error) {
     const started = await findCompute(dir);
     if (started !== undefined) await stopCompute(dir, { mode: "immediate", programs });

@@ -97,8 +97,9 @@ export function runProgram(
   name: string,
   args: readonly string[],
   timeoutMs = PROGRAM_MS_MAX,
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<string> {
-  return run(path.join(programs.binDir, name), args, programs.account, timeoutMs);
+  return run(path.join(programs.binDir, name), args, programs.account, timeoutMs, environment);
 }
 
 function run(
@@ -106,6 +107,7 @@ function run(
   args: readonly string[],
   account: Account,
   timeoutMs: number,
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = execFile(
@@ -119,7 +121,7 @@ function run(
         killSignal: "SIGKILL",
         maxBuffer: PROGRAM_OUTPUT_BYTES_MAX,
         // Nothing of the caller's settings (PGDATA, PGHOST, locale) may reach the server.
-        env: { PATH: process.env["PATH"], LC_ALL: "C" },
+        env: { PATH: process.env["PATH"], LC_ALL: "C", ...environment },
       },
       (error, stdout, stderr) => {
         if (error === null) return resolve(stdout);

@@ -10,6 +10,7 @@ import { MalformedInput } from "../core/assert.ts";
 import { AUTH_KEYS_MAX, AUTH_KEYS_MS_MAX, AUTH_KEY_BYTES_MAX } from "../core/limits.ts";
 import { type Claims, parseClaims } from "../core/permission.ts";
 import { type Result, err, ok } from "../core/result.ts";
+import { OWN_KID } from "./own-tokens.ts";
 
 /** Public keys cannot be loaded; the sentence names the file or URL. */
 export class KeysUnusable extends Error {
@@ -26,6 +27,8 @@ export interface TokenOptions {
   /** Tokens without `exp` are refused. */
   readonly requireExpiry: boolean;
   readonly nowMs: () => number;
+  /** Of the tokens that we give out ourselves; undefined: none. */
+  readonly own?: KeyObject;
 }
 
 interface VerificationKey {
@@ -60,6 +63,11 @@ export class TokenVerifier {
   async check(token: string): Promise<Result<Claims, string>> {
     try {
       const { alg, kid } = decodeProtectedHeader(token);
+      const { own } = this.options;
+      if (kid === OWN_KID && own !== undefined) {
+        const { payload } = await jwtVerify(token, own, { algorithms: ["EdDSA"] });
+        return ok(parseClaims(payload));
+      }
       const candidates = this.keys.filter(
         (key) =>
           key.algorithm === alg && (kid === undefined || key.kid === undefined || key.kid === kid),

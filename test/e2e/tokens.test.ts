@@ -7,6 +7,10 @@ import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCli } from "../cli/run-cli.ts";
+import type { TenantId, TimelineId } from "../../src/core/ids.ts";
+import { Client } from "../../src/http/client.ts";
+import { ownKey } from "../../src/io/own-tokens.ts";
+import { rowsOf } from "../support/computes.ts";
 import { PageClient } from "../support/page-client.ts";
 import { ed25519Key, rsaKey, sign } from "../support/tokens.ts";
 
@@ -118,6 +122,50 @@ test("new keys by SIGHUP and by request; a broken file changes nothing", async (
   expect((await reload(old)).status).toBe(401);
   expect(await (await reload(fresh)).json()).toEqual({ keys: 1 });
   expect([await statusOf(old), await statusOf(fresh)]).toEqual([200, 401]);
+});
+
+test("a compute without disks gets a token for its timeline, and nobody sees it", async () => {
+  const client = new Client(api, "default", await sign(first, { scope: "pageserverapi" }));
+  const main = await client.createTimeline({ name: "main" });
+  let job = await client.startCompute({ timeline: "main", diskless: true });
+  while (job.state === "running") job = await client.job(job.id, 10_000);
+  const compute = job.result?.compute;
+  expect(compute, job.error).toBeDefined();
+  const { port: sqlPort, pid, dir: home } = compute!;
+  const uri = `postgres://postgres@127.0.0.1:${sqlPort}/postgres`;
+  try {
+    await rowsOf(uri, "create table t as select generate_series(1, 1000) n");
+    expect(await rowsOf(uri, "select sum(n) from t")).toEqual([["500500"]]);
+
+    const key = await fs.stat(path.join(dir, "data/compute-key.pem"));
+    expect(key.mode & 0o777).toBe(0o600);
+    const own = await ownKey(path.join(dir, "data/compute-key.pem"));
+    const token = await own.sign(main.tenant_id as TenantId, main.timeline_id as TimelineId);
+    const reader = await PageClient.connect({ port, password: token });
+    await expect(
+      reader.query(`lease lsn ${main.tenant_id} ${"1".repeat(32)} 0/10`),
+    ).rejects.toThrow("JWT authentication error");
+    await reader.close();
+
+    // The head of every token: same algorithm, same key.
+    const secret = token.split(".")[0]!;
+    const settings = await rowsOf(uri, "select string_agg(setting, ' ') from pg_settings");
+    await rowsOf(uri, "create table env (line text)");
+    await rowsOf(uri, "copy env from program 'env'");
+    const env = await rowsOf(uri, "select string_agg(line, ' ') from env");
+    expect(env[0]![0]).toContain("PATH=");
+    const seen = [
+      ...[...settings.flat(), ...env.flat(), said()],
+      await fs.readFile(path.join(home, "compute.log"), "utf8"),
+      await fs.readFile(path.join(home, "postgresql.conf"), "utf8"),
+      await fs.readFile(`/proc/${pid}/cmdline`, "utf8"),
+      await fs.readFile(`/proc/${pid}/environ`, "utf8"),
+    ];
+    for (const text of seen) expect(text).not.toContain(secret);
+  } finally {
+    let stop = await client.stopCompute("main");
+    while (stop.state === "running") stop = await client.job(stop.id, 10_000);
+  }
 });
 
 test("config shows what would be served, and refuses what could not be", async () => {

@@ -77,7 +77,7 @@ export const SOLE_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   nact: ["src/actors/runtime.ts"],
   lmdb: ["src/store/catalog.ts", "src/store/layer-writer.ts", "src/store/sealed-file.ts"],
   fastify: ["src/http/server.ts", "src/http/errors.ts", "src/http/authorize.ts"],
-  jose: ["src/io/tokens.ts"],
+  jose: ["src/io/own-tokens.ts", "src/io/tokens.ts"],
 };
 
 export function wrongImports(source: Source): readonly string[] {

@@ -24,6 +24,7 @@
 extern char *setting_connection;
 extern char *setting_tenant;
 extern char *setting_timeline;
+extern char *setting_wal_receiver;
 extern int	setting_page_store_mb;
 extern int	setting_relations_max;
 extern int	setting_reconnect_seconds;
@@ -97,6 +98,13 @@ extern void store_forget_database(Oid database);
 extern void client_get_page(RelFileNode node, ForkNumber fork, BlockNumber block, char *page);
 /* False when the fork does not exist. */
 extern bool client_get_size(RelFileNode node, ForkNumber fork, BlockNumber *blocks);
+
+/* Bytes of all relations of a database. */
+extern int64 client_get_database_size(Oid database);
+
+/* ---- functions that measure files (sizes.c) ---- */
+
+extern void sizes_install(void);
 
 /* ---- commands that go past the storage manager (utility.c) ---- */
 

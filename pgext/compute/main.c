@@ -33,6 +33,7 @@ extern void _PG_init(void);
 char	   *setting_connection;
 char	   *setting_tenant;
 char	   *setting_timeline;
+char	   *setting_wal_receiver;
 int			setting_page_store_mb;
 int			setting_relations_max;
 int			setting_reconnect_seconds;
@@ -60,6 +61,8 @@ define_settings(void)
 				&setting_connection);
 	define_text("pageserver.tenant", "Tenant, 32 hex digits.", &setting_tenant);
 	define_text("pageserver.timeline", "Timeline, 32 hex digits.", &setting_timeline);
+	define_text("pageserver.wal_receiver", "application_name of the page server's WAL receiver.",
+				&setting_wal_receiver);
 	define_text("pageserver.start_lsn", "LSN of the base backup this server starts from.",
 				&setting_start_lsn);
 	DefineCustomIntVariable("pageserver.page_store_size",
@@ -111,6 +114,9 @@ check_settings(void)
 	start_lsn = pg_lsn_in_internal(setting_start_lsn, &bad_lsn);
 	if (bad_lsn || start_lsn == InvalidXLogRecPtr)
 		refuse("pageserver.start_lsn is not an LSN",
+			   "A compute is booted by the page server, which writes its settings.");
+	if (setting_wal_receiver[0] == '\0')
+		refuse("pageserver.wal_receiver is not set",
 			   "A compute is booted by the page server, which writes its settings.");
 	if (wal_level < WAL_LEVEL_REPLICA)
 		refuse("wal_level is minimal", "Set wal_level to replica or logical.");
@@ -277,4 +283,5 @@ _PG_init(void)
 	shmem_startup_hook = startup_shmem;
 	smgr_install();
 	utility_install();
+	sizes_install();
 }

@@ -19,10 +19,12 @@
 #define TAG_EXISTS 0
 #define TAG_NBLOCKS 1
 #define TAG_GETPAGE 2
+#define TAG_DBSIZE 3
 #define ANSWER_TAG_EXISTS 100
 #define ANSWER_TAG_NBLOCKS 101
 #define ANSWER_TAG_GETPAGE 102
 #define ANSWER_TAG_ERROR 103
+#define ANSWER_TAG_DBSIZE 104
 
 /* tag, request id, request_lsn, not_modified_since, relation, block */
 #define PREFIX_BYTES (1 + 8 + 8 + 8)
@@ -45,6 +47,7 @@ typedef struct Answer
 	char	   *error;			/* palloc'd; NULL: what follows holds */
 	bool		exists;
 	BlockNumber blocks;
+	int64		bytes;			/* of a database */
 	char	   *page;			/* where the caller wants it */
 } Answer;
 
@@ -171,38 +174,6 @@ connection_problem(void)
 	return problem;
 }
 
-/* Until there is a connection. Says once that there is none, and once that there is again. */
-static void
-connect_to_page_server(char *problem)
-{
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   setting_reconnect_seconds * INT64CONST(1000));
-	bool		said = false;
-
-	for (;;)
-	{
-		if (problem != NULL && !said)
-		{
-			ereport(LOG,
-					(errmsg("waiting for the page server: %s", problem)));
-			said = true;
-		}
-		if (try_connect(deadline))
-			break;
-		problem = connection_problem();
-		disconnect();
-		if (GetCurrentTimestamp() > deadline)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("the page server cannot be reached: %s", problem),
-					 errhint("Is it running? pageserver.reconnect_timeout says how long to wait "
-							 "for it (%d s).", setting_reconnect_seconds)));
-		sleep_before_retry();
-	}
-	if (said)
-		ereport(LOG, (errmsg("the page server answers again")));
-}
-
 static char *
 put_bytes(char *at, const void *bytes, size_t length)
 {
@@ -235,6 +206,15 @@ get_uint32(const char *at)
 	return pg_ntoh32(wire);
 }
 
+static uint64
+get_uint64(const char *at)
+{
+	uint64		wire;
+
+	memcpy(&wire, at, sizeof(wire));
+	return pg_ntoh64(wire);
+}
+
 /*
  * Any page asked for has not changed since the start (those that have are in the page store), so
  * the latest version is the right one as soon as the page server has all WAL up to the start.
@@ -248,12 +228,17 @@ encode(Request *request)
 	at = put_uint64(at, ++last_request_id);
 	at = put_uint64(at, PG_UINT64_MAX);
 	at = put_uint64(at, start_lsn);
-	at = put_uint32(at, request->node.spcNode);
-	at = put_uint32(at, request->node.dbNode);
-	at = put_uint32(at, request->node.relNode);
-	*at++ = (char) request->fork;
-	if (request->tag == TAG_GETPAGE)
-		at = put_uint32(at, request->block);
+	if (request->tag == TAG_DBSIZE)
+		at = put_uint32(at, request->node.dbNode);
+	else
+	{
+		at = put_uint32(at, request->node.spcNode);
+		at = put_uint32(at, request->node.dbNode);
+		at = put_uint32(at, request->node.relNode);
+		*at++ = (char) request->fork;
+		if (request->tag == TAG_GETPAGE)
+			at = put_uint32(at, request->block);
+	}
 	request->length = (int) (at - request->bytes);
 }
 
@@ -310,6 +295,8 @@ decode(const Request *request, const char *bytes, int length, Answer *answer)
 		answer->blocks = get_uint32(payload);
 	else if (request->tag == TAG_GETPAGE && tag == ANSWER_TAG_GETPAGE && payload_length == BLCKSZ)
 		memcpy(answer->page, payload, BLCKSZ);
+	else if (request->tag == TAG_DBSIZE && tag == ANSWER_TAG_DBSIZE && payload_length == 8)
+		answer->bytes = (int64) get_uint64(payload);
 	else
 		bad_answer("it has another type or length");
 }
@@ -357,23 +344,45 @@ try_exchange(Request *requests, int count, Answer *answers)
 	return true;
 }
 
+static TimestampTz
+reconnect_deadline(void)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									   setting_reconnect_seconds * INT64CONST(1000));
+}
+
+/* Asks until there are answers. Says once that it has to wait, and once that it need not any more. */
 static void
 exchange(Request *requests, int count, Answer *answers)
 {
-	char	   *problem = NULL;
+	TimestampTz deadline = 0;
 
 	/* An ERROR in the midst of an exchange has left answers on the way. */
 	if (unfinished)
 		disconnect();
-	for (;;)
+	while (!((connection != NULL || try_connect(reconnect_deadline())) &&
+			 try_exchange(requests, count, answers)))
 	{
-		if (connection == NULL)
-			connect_to_page_server(problem);
-		if (try_exchange(requests, count, answers))
-			break;
-		problem = connection_problem();
+		char	   *problem = connection_problem();
+
 		disconnect();
+		if (deadline == 0)
+		{
+			deadline = reconnect_deadline();
+			ereport(LOG, (errmsg("waiting for the page server: %s", problem)));
+		}
+		else if (GetCurrentTimestamp() > deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("the page server cannot be reached: %s", problem),
+					 errhint("Is it running? pageserver.reconnect_timeout says how long to wait "
+							 "for it (%d s).", setting_reconnect_seconds)));
+		else
+			sleep_before_retry();
+		pfree(problem);
 	}
+	if (deadline != 0)
+		ereport(LOG, (errmsg("the page server answers again")));
 	/* Whoever waits on the latch above us shall look again: we may have taken their signal. */
 	SetLatch(MyLatch);
 }
@@ -417,4 +426,19 @@ client_get_size(RelFileNode node, ForkNumber fork, BlockNumber *blocks)
 		fail("the size", node, fork, answers[1].error);
 	*blocks = answers[0].exists ? answers[1].blocks : 0;
 	return answers[0].exists;
+}
+
+int64
+client_get_database_size(Oid database)
+{
+	Request		request = {.tag = TAG_DBSIZE, .node = {.dbNode = database}};
+	Answer		answer = {0};
+
+	exchange(&request, 1, &answer);
+	if (answer.error != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_IO_ERROR),
+				 errmsg("could not read the size of database %u from the page server: %s",
+						database, answer.error)));
+	return answer.bytes;
 }

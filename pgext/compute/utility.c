@@ -1,17 +1,23 @@
 /*
  * Commands that copy or remove files of whole databases past the storage manager: refused where
- * the files are not here, followed where something must be forgotten.
+ * the files are not here, followed where something must be forgotten. The same for base backups.
  */
 #include "compute/compute.h"
+
+/* GSS headers need not be installed: without them Port has the same layout (libpq-be.h). */
+#undef ENABLE_GSS
+#include "libpq/auth.h"
 
 #include "catalog/objectaccess.h"
 #include "catalog/pg_database.h"
 #include "commands/defrem.h"
 #include "nodes/parsenodes.h"
+#include "replication/walsender.h"
 #include "tcop/utility.h"
 
 static ProcessUtility_hook_type previous_utility;
 static object_access_hook_type previous_access;
+static ClientAuthentication_hook_type previous_authentication;
 
 static void
 refuse_copy(const char *what, const char *hint)
@@ -78,9 +84,31 @@ compute_access(ObjectAccessType access, Oid class, Oid object, int sub, void *ar
 		relation_forget_database(object);
 }
 
+/*
+ * A base backup of this server would be one without relation files, and nobody would notice before
+ * it is needed. BASE_BACKUP itself cannot be refused, so those who may send it are: whoever wants
+ * physical replication and is not the page server.
+ */
+static void
+compute_authentication(Port *port, int status)
+{
+	const char *name = port->application_name != NULL ? port->application_name : "";
+
+	if (previous_authentication != NULL)
+		previous_authentication(port, status);
+	if (status == STATUS_OK && am_walsender && !am_db_walsender &&
+		strcmp(name, setting_wal_receiver) != 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a compute without disks has no files to back up or replicate from"),
+				 errhint("Ask the page server for a fullbackup of the timeline.")));
+}
+
 void
 utility_install(void)
 {
+	previous_authentication = ClientAuthentication_hook;
+	ClientAuthentication_hook = compute_authentication;
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = compute_utility;
 	previous_access = object_access_hook;

@@ -64,6 +64,7 @@ export function computeConf(settings: ComputeSettings): string {
     log_line_prefix: "%m [%p] ",
     ...extra,
     ...(diskless !== undefined && disklessSettings(diskless, extra?.["shared_preload_libraries"])),
+    ...(diskless !== undefined && { "pageserver.wal_receiver": standbyName }),
   };
   return `\n# Appended at boot.\n${Object.entries(all).map(setting).join("\n")}\n`;
 }

@@ -5,6 +5,7 @@
 //
 //   --set name=value   a PostgreSQL setting of both servers (repeatable)
 //   --source DIR       unpacked sources of PostgreSQL 15; without, apt-get source is asked
+//   --connections N    tests that run at a time; tiny buffers bear no more than two
 //   --keep             leave the suites' outputs
 
 import { spawnSync } from "node:child_process";
@@ -20,6 +21,7 @@ const { values: options } = parseArgs({
   options: {
     set: { type: "string", multiple: true, default: [] },
     source: { type: "string" },
+    connections: { type: "string", default: "20" },
     keep: { type: "boolean", default: false },
   },
 });
@@ -99,13 +101,16 @@ async function verify(server: ServerUnderTest, home: string): Promise<readonly s
   const suite = await prepareSuite(home, options.source);
   await server.start();
   await server.client.createTimeline({ name: "plain" });
+  await server.reached("plain", ({ state }) => state === "Active");
   await server.client.createTimeline({ name: "diskless", ancestor_name: "plain" });
-  const plain = await runSuite(suite, await boot(server, "plain", false), path.join(home, "plain"));
+  const connections = Number(options.connections);
+  const copied = await boot(server, "plain", false);
+  const plain = await runSuite(suite, copied, path.join(home, "plain"), connections);
   await server.done(await server.client.stopCompute("plain"));
   say(`plain: ${plain.size} tests`);
 
   const port = await boot(server, "diskless", true);
-  const got = await runSuite(suite, port, path.join(home, "diskless"));
+  const got = await runSuite(suite, port, path.join(home, "diskless"), connections);
   const different = differences(plain, got);
   say(`diskless: ${got.size} tests, ${different.length} differ: ${different.join(" ")}`);
   if (plain.size < 200) problems.push(`only ${plain.size} tests ran`);

@@ -46,11 +46,12 @@ async function fetchSource(dir: string): Promise<string> {
   return path.join(dir, found);
 }
 
-/** Runs the whole schedule into `outputDir`; gives each test's output by its name. */
+/** Runs the whole schedule into `outputDir`, at most `connections` tests at a time; gives each test's output by its name. */
 export async function runSuite(
   suite: Suite,
   port: number,
   outputDir: string,
+  connections: number,
 ): Promise<ReadonlyMap<string, string>> {
   fs.mkdirSync(outputDir);
   giveToPostgres(outputDir);
@@ -61,6 +62,7 @@ export async function runSuite(
     `--dlpath=${suite.libraries}`,
     `--schedule=${path.join(suite.inputDir, "parallel_schedule")}`,
     ...["--host=127.0.0.1", `--port=${port}`, "--user=postgres", "--max-concurrent-tests=20"],
+    `--max-connections=${connections}`,
   ];
   const program = path.join(path.dirname(pgConfig("--pgxs")), "../test/regress/pg_regress");
   // Its status says whether the output is that of the developers' machine: we compare otherwise.

@@ -1,0 +1,197 @@
+// Computes without disks: stock PostgreSQL that reads its pages from the page server. Small buffers
+// make it evict and read again all the time; what it then must not lose is checked with SQL.
+
+import fs from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ComputeInfo } from "../../src/protocol/api-work.ts";
+import { haltOn, removeServer, rowsOf, valueOf } from "../support/computes.ts";
+import { runPg } from "../support/postgres.ts";
+import { ServerUnderTest } from "../verify/server.ts";
+
+const TINY = { shared_buffers: "128kB", autovacuum: "off" };
+const server = new ServerUnderTest();
+
+async function boot(
+  timeline: string,
+  settings: Readonly<Record<string, string>> = TINY,
+): Promise<ComputeInfo> {
+  const request = { timeline, settings, diskless: true };
+  const job = await server.done(await server.client.startCompute(request));
+  return job.result!.compute!;
+}
+
+const branch = (name: string) => server.client.createTimeline({ name, ancestor_name: "main" });
+const logOf = (compute: ComputeInfo): string => fs.readFileSync(compute.log, "utf8");
+const count = (text: string, part: string): number => text.split(part).length - 1;
+
+/** Bytes of relation files, of all databases. */
+function relationBytes({ dir }: ComputeInfo): number {
+  const base = path.join(dir, "base");
+  return fs
+    .readdirSync(base, { recursive: true, encoding: "utf8" })
+    .filter((name) => /\/\d+(_[a-z]+)?(\.\d+)?$/.test(name))
+    .reduce((sum, name) => sum + fs.statSync(path.join(base, name)).size, 0);
+}
+
+beforeAll(async () => {
+  await server.start();
+  await server.client.createTimeline({ name: "main" });
+  const main = await boot("main");
+  await rowsOf(main.uri, "CREATE TABLE t (id int PRIMARY KEY, n int, pad text)");
+  await rowsOf(
+    main.uri,
+    "INSERT INTO t SELECT g, 0, repeat('x', 100) FROM generate_series(1, 20000) g",
+  );
+  await rowsOf(main.uri, "CREATE INDEX ON t (n, id)");
+  await rowsOf(main.uri, "CREATE UNLOGGED TABLE u AS SELECT 1 AS a");
+  await rowsOf(main.uri, "VACUUM t");
+  await haltOn(server, "main");
+});
+
+afterAll(() => removeServer(server));
+
+describe("a compute without disks", () => {
+  test("has no relation files, and all data", async () => {
+    await branch("reader");
+    const { uri, ...compute } = await boot("reader");
+    expect(relationBytes({ uri, ...compute })).toBeLessThan(1_000_000);
+    expect(await rowsOf(uri, "SELECT count(*), sum(id), sum(length(pad)) FROM t")).toEqual([
+      ["20000", "200010000", "2000000"],
+    ]);
+    expect(await valueOf(uri, "SELECT count(*) FROM u")).toBe("0");
+    expect(await valueOf(uri, "SELECT id FROM t WHERE id = 12345")).toBe("12345");
+    await haltOn(server, "reader");
+  });
+
+  test("keeps what it changed, whatever is evicted", async () => {
+    await branch("writer");
+    let { uri } = await boot("writer");
+    await rowsOf(uri, "UPDATE t SET n = id % 10 WHERE id % 3 = 0");
+    // A statement must not see its own rows, even if their pages come back from somewhere.
+    await rowsOf(uri, "INSERT INTO t SELECT id + 100000, n, pad FROM t");
+    await rowsOf(uri, "DELETE FROM t WHERE id > 110000");
+    const wanted = await rowsOf(uri, "SELECT count(*), sum(id), sum(n) FROM t");
+    expect(wanted[0]![0]).toBe("30000");
+    await rowsOf(uri, "CREATE EXTENSION amcheck");
+    await rowsOf(uri, "VACUUM t");
+    const checks =
+      "SELECT bt_index_check(indexrelid, true) FROM pg_index WHERE indrelid = 't'::regclass";
+    expect(await rowsOf(uri, checks)).toHaveLength(2);
+    expect(await rowsOf(uri, "SELECT * FROM verify_heapam('t')")).toEqual([]);
+    await haltOn(server, "writer");
+
+    ({ uri } = await boot("writer"));
+    expect(await rowsOf(uri, "SELECT count(*), sum(id), sum(n) FROM t")).toEqual(wanted);
+    expect(await rowsOf(uri, checks)).toHaveLength(2);
+    expect(await rowsOf(uri, "SELECT * FROM verify_heapam('t')")).toEqual([]);
+    await haltOn(server, "writer");
+  });
+
+  test("a relation that shrank and grew again shows nothing of before", async () => {
+    await branch("shrinker");
+    const { uri } = await boot("shrinker");
+    await rowsOf(uri, "DELETE FROM t WHERE id > 1000");
+    await rowsOf(uri, "VACUUM t");
+    await rowsOf(uri, "INSERT INTO t SELECT g, 7, 'new' FROM generate_series(30000, 50000) g");
+    expect(await rowsOf(uri, "SELECT count(*), sum(n) FROM t")).toEqual([["21001", "140007"]]);
+    await rowsOf(uri, "CREATE EXTENSION amcheck");
+    expect(await rowsOf(uri, "SELECT * FROM verify_heapam('t')")).toEqual([]);
+    await rowsOf(uri, "VACUUM t");
+    const size =
+      "SELECT pg_relation_size('t') / 8192 = relpages FROM pg_class WHERE oid = 't'::regclass";
+    expect(await valueOf(uri, size)).toBe("true");
+    await haltOn(server, "shrinker");
+  });
+
+  test("new databases, temporary and unlogged tables; copies of files are refused", async () => {
+    await branch("creator");
+    const { uri } = await boot("creator");
+    await rowsOf(uri, "CREATE DATABASE second TEMPLATE postgres");
+    const second = uri.replace(/postgres$/, "second");
+    expect(await valueOf(second, "SELECT count(*) FROM t")).toBe("20000");
+    await rowsOf(second, "INSERT INTO u SELECT generate_series(1, 1000)");
+    expect(await valueOf(second, "SELECT count(*) FROM u")).toBe("1000");
+    await expect(rowsOf(uri, "CREATE DATABASE third STRATEGY file_copy")).rejects.toThrow(
+      "not possible on a compute without disks",
+    );
+    await rowsOf(uri, "DROP DATABASE second");
+    await haltOn(server, "creator");
+  });
+
+  test("sizes are those of the pages, wherever they are", async () => {
+    await branch("measured");
+    const { uri, port } = await boot("measured");
+    const sizes = await rowsOf(
+      uri,
+      `SELECT pg_relation_size('t') = relpages * 8192, pg_relation_size('t', 'vm') > 0,
+        pg_table_size('t') > pg_relation_size('t'), pg_indexes_size('t') > 400000,
+        pg_total_relation_size('t') = pg_table_size('t') + pg_indexes_size('t'),
+        pg_database_size(current_database()) > pg_total_relation_size('t'),
+        pg_relation_size('pg_stat_activity'), pg_relation_size(1)
+        FROM pg_class WHERE oid = 't'::regclass`,
+    );
+    expect(sizes).toEqual([["true", "true", "true", "true", "true", "true", "0", "null"]]);
+    await rowsOf(uri, "CREATE TABLE born_here AS SELECT FROM t");
+    expect(await valueOf(uri, "SELECT pg_relation_size('born_here') > 400000")).toBe("true");
+    const where = ["-h", "127.0.0.1", "-p", `${port}`, "-U", "postgres", "-D", "/tmp/nowhere"];
+    await expect(runPg("pg_basebackup", where)).rejects.toThrow("no files to back up");
+    await haltOn(server, "measured");
+  });
+
+  test("a store that is full is one clear error", async () => {
+    await branch("full");
+    const { uri } = await boot("full", { ...TINY, "pageserver.page_store_size": "1MB" });
+    await expect(rowsOf(uri, "UPDATE t SET n = 1")).rejects.toThrow(
+      "store of changed pages is full",
+    );
+    await haltOn(server, "full");
+  });
+});
+
+describe("what goes wrong", () => {
+  test("a page server that is away is waited for; a wait can be cancelled", async () => {
+    await branch("waiter");
+    const compute = await boot("waiter");
+    expect(await valueOf(compute.uri, "SELECT count(*) FROM t")).toBe("20000");
+    // A new connection would need pages before there is a statement to cancel.
+    const client = new pg.Client(compute.uri);
+    await client.connect();
+    try {
+      await server.kill();
+      await client.query("SET statement_timeout = 300");
+      const began = performance.now();
+      await expect(client.query("SELECT count(*) FROM t WHERE pad > ''")).rejects.toThrow(
+        "canceling statement due to statement timeout",
+      );
+      expect(performance.now() - began).toBeLessThan(20_000);
+      await client.query("SET statement_timeout = 0");
+      const waiting = client.query<{ count: string }>("SELECT count(*) FROM t WHERE pad > ''");
+      await sleep(500);
+      await server.start();
+      expect((await waiting).rows).toEqual([{ count: "20000" }]);
+    } finally {
+      await client.end();
+    }
+    const log = logOf(compute);
+    // Once for the query that was cancelled, once for the one that went on.
+    expect(count(log, "waiting for the page server: ")).toBe(2);
+    expect(count(log, "the page server answers again")).toBe(1);
+    await haltOn(server, "waiter");
+  });
+
+  test("settings that would lose pages, and a second start, are refused", async () => {
+    await branch("refused");
+    await expect(boot("refused", { wal_log_hints: "off" })).rejects.toThrow(
+      "Set wal_log_hints to on",
+    );
+    const compute = await boot("refused");
+    await runPg("pg_ctl", ["stop", "-D", compute.dir, "-m", "fast", "-w", "-s"]);
+    await expect(
+      runPg("pg_ctl", ["start", "-D", compute.dir, "-l", compute.log, "-w", "-s"]),
+    ).rejects.toThrow();
+    expect(logOf(compute)).toContain("its directory has been started before");
+  });
+});

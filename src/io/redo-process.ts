@@ -8,9 +8,10 @@ import path from "node:path";
 import type { Readable, Writable } from "node:stream";
 
 import { MalformedInput } from "../core/assert.ts";
-import { REDO_STDERR_BYTES_MAX } from "../core/limits.ts";
+import { REDO_STDERR_BYTES_MAX, REDO_WINDOW_BYTES } from "../core/limits.ts";
 import { PAGE_BYTES } from "../core/page.ts";
 import type { RedoRequest } from "../core/redo-request.ts";
+import { SlabPool } from "../core/slab-pool.ts";
 import { RedoAnswers, type RedoHello, encodeRedoRequests } from "../protocol/redo.ts";
 import { type RedoTemplate, makeRedoDataDir, removeRedoDataDir } from "./redo-template.ts";
 
@@ -45,6 +46,9 @@ export interface RedoProcess {
   close(): void;
 }
 
+/** Of messages to one process, kept for the next ones: what is under way at most, and its rounding up. */
+const OUTGOING_IDLE_BYTES_MAX = 2 * REDO_WINDOW_BYTES;
+
 const SETTINGS = [
   // GiST's page split holds up to 33 pages.
   "shared_buffers=512kB",
@@ -78,6 +82,8 @@ class Process implements RedoProcess {
   private readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
   private readonly dir: string;
   private readonly answers = new RedoAnswers();
+  /** Memory of messages that the pipe has taken, used again. */
+  private readonly outgoing = new SlabPool(OUTGOING_IDLE_BYTES_MAX);
   /** Slabs of runs under way, oldest first. */
   private readonly slabs: Uint8Array[] = [];
   private readonly stderr = new LineTail();
@@ -113,11 +119,22 @@ class Process implements RedoProcess {
 
   run(requests: readonly RedoRequest[]): void {
     if (this.closed || requests.length === 0) return;
-    const slab = new Uint8Array(requests.length * PAGE_BYTES);
+    // Handed on when every byte has arrived, so it need not be cleared.
+    const slab = Buffer.allocUnsafeSlow(requests.length * PAGE_BYTES);
     this.slabs.push(slab);
     this.answers.expect(slab);
-    this.child.stdin.write(encodeRedoRequests(requests));
+    this.send(requests);
     if (this.slabs.length === 1) this.progress();
+  }
+
+  private send(requests: readonly RedoRequest[]): void {
+    let memory: Uint8Array | undefined;
+    const message = encodeRedoRequests(requests, (bytes) => (memory = this.outgoing.take(bytes)));
+    this.child.stdin.write(message, (error) => {
+      // After an error the pipe's fate is unknown; the memory is left to the collector.
+      if (memory !== undefined && (error === undefined || error === null))
+        this.outgoing.give(memory);
+    });
   }
 
   close(): void {

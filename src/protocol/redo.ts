@@ -90,11 +90,10 @@ class Encoder {
   private readonly view: DataView;
   private at = 0;
 
-  constructor(size: number) {
-    // Every byte is written below, so memory from the pool need not be cleared first.
-    const memory = Buffer.allocUnsafe(size);
-    this.bytes = new Uint8Array(memory.buffer, memory.byteOffset, size);
-    this.view = new DataView(memory.buffer, memory.byteOffset, size);
+  /** Every byte of `memory` will be written: it need not be cleared. */
+  constructor(memory: Uint8Array) {
+    this.bytes = memory;
+    this.view = new DataView(memory.buffer, memory.byteOffset, memory.length);
   }
 
   private header(type: number, bodyBytes: number): void {
@@ -140,11 +139,17 @@ class Encoder {
   }
 }
 
-/** The messages of all requests, in one buffer. Each must have no redoRequestProblem. */
-export function encodeRedoRequests(requests: readonly RedoRequest[]): Uint8Array {
+/**
+ * The messages of all requests, in one buffer: the first bytes of what `memory` gives when it is
+ * asked for so many. Each request must have no redoRequestProblem.
+ */
+export function encodeRedoRequests(
+  requests: readonly RedoRequest[],
+  memory: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes),
+): Uint8Array {
   let size = 0;
   for (const request of requests) size += redoRequestBytes(request);
-  const encoder = new Encoder(size);
+  const encoder = new Encoder(memory(size).subarray(0, size));
   for (const request of requests) encoder.request(request);
   return encoder.bytes;
 }

@@ -6,6 +6,7 @@ import { unreachable } from "../core/assert.ts";
 import { CLOSE_GRACE_MS, CONNECTIONS_MAX, SLAB_POOL_BYTES_MAX } from "../core/limits.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { SlabPool } from "../core/slab-pool.ts";
+import { meters } from "../io/meters.ts";
 import type { Link, Listener } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
 import { type Authenticate, Handshake } from "../protocol/pg-handshake.ts";
@@ -51,13 +52,16 @@ export function spawnConnections(
   let accepted = 0;
   const onAccepted = (state: Incarnation, link: Link, self: ActorRef<ConnectionsMsg>): void => {
     if (state.live >= limit) {
+      meters.connectionsRefused++;
       deps.log.warn({ peer: link.peer }, `more than ${limit} connections; one is refused`);
       return refuse(link, `more than ${limit} connections`);
     }
     state.live++;
-    spawnConnection(self.scope, `connection-${++accepted}`, link, connection, () =>
-      self.tell({ kind: "gone", of: state }),
-    );
+    meters.connectionsOpened++;
+    spawnConnection(self.scope, `connection-${++accepted}`, link, connection, () => {
+      meters.connectionsClosed++;
+      self.tell({ kind: "gone", of: state });
+    });
   };
 
   return spawn<Incarnation, ConnectionsMsg>(parent, {

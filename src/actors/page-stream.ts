@@ -5,6 +5,7 @@ import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { PageAnswer } from "../core/page-batch.ts";
 import { readErrorText } from "../core/errors.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
+import { meters } from "../io/meters.ts";
 import {
   BatchBuilder,
   type EncodedAnswers,
@@ -75,6 +76,7 @@ export class PageStream {
     if (open === undefined) return;
     const { host } = this;
     const slot = host.outbox.open(open.batch.requests.length);
+    const askedMs = performance.now();
     const timeline = this.find();
     if ("error" in timeline) {
       if (timeline.error.kind === "not-found") this.refuse(slot, open, timeline.error.message);
@@ -85,7 +87,7 @@ export class PageStream {
       kind: "read",
       batch: open.batch,
       reply: {
-        answer: (answers) => host.guarded(() => this.onAnswers(slot, open, answers)),
+        answer: (answers) => host.guarded(() => this.onAnswers(slot, open, answers, askedMs)),
       },
     });
   }
@@ -98,13 +100,21 @@ export class PageStream {
     return found;
   }
 
-  private onAnswers(slot: AnswerSlot, open: OpenBatch, answers: readonly PageAnswer[]): void {
+  private onAnswers(
+    slot: AnswerSlot,
+    open: OpenBatch,
+    answers: readonly PageAnswer[],
+    askedMs: number,
+  ): void {
     // A second answer must not touch a slab that is being sent.
     if (slot.answer !== undefined) return;
     if (answers.some((a) => a.kind === "error" && a.error.kind === "shutting-down")) {
       this.host.onUnusable("shutting-down");
       return;
     }
+    meters.readNs.record((performance.now() - askedMs) * 1e6);
+    meters.readBatch.record(answers.length);
+    for (const answer of answers) if (answer.kind === "error") meters.readErrors++;
     this.settle(slot, open, encodeAnswers(open, answers));
     this.host.onRoom();
   }

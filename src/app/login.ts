@@ -9,6 +9,7 @@ import type { Management } from "../http/management.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { ownKey } from "../io/own-tokens.ts";
 import { systemClock } from "../io/clock.ts";
+import { meters } from "../io/meters.ts";
 import type { Log } from "../io/log.ts";
 import { TokenVerifier } from "../io/tokens.ts";
 import { type Authenticate, trust } from "../protocol/pg-handshake.ts";
@@ -42,7 +43,12 @@ export async function createLogin(config: Config, dataDir: string, log: Log): Pr
     nowMs: systemClock.nowMs,
     own: own.publicKey,
   });
-  const check: CheckToken = (token) => verifier.check(token);
+  const check: CheckToken = async (token) => {
+    const checked = await verifier.check(token);
+    if (checked.ok) meters.tokensAccepted++;
+    else meters.tokensRefused++;
+    return checked;
+  };
   const reloadKeys = async (): Promise<Result<ReloadedKeys, AdminError>> => {
     try {
       return ok({ keys: await verifier.reload() });

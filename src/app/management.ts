@@ -36,6 +36,7 @@ import { Finder, refuse } from "./finder.ts";
 import { followSlot, takeBaseBackup } from "./follow.ts";
 import { NameInUse } from "./import.ts";
 import { tenantInfo, timelineInfo } from "./info.ts";
+import { metricsSource } from "./metrics.ts";
 import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
 
 export interface ManagementDeps {
@@ -56,9 +57,11 @@ const textOf = (error: unknown): string => (error instanceof Error ? error.messa
 export function createManagement(deps: ManagementDeps): Management {
   const { directory, jobs, computes } = deps;
   const finder = new Finder(directory);
+  const metrics = metricsSource(deps.status);
   return {
     resolve: (tenant, timeline) => finder.resolve(tenant, timeline),
     reloadKeys: deps.reloadKeys,
+    metrics: async () => ok(await metrics()),
     status: () => Promise.resolve(ok(deps.status())),
     listTenants: () => {
       const all = [...directory.tenants.values()];

@@ -98,6 +98,8 @@ export interface Management {
   ): { readonly tenant: TenantId | undefined; readonly timeline: TimelineId | undefined };
 
   status(): Answer<Status>;
+  /** In Prometheus's text format. */
+  metrics(): Answer<string>;
 
   listTenants(): Answer<readonly TenantInfo[]>;
   getTenant(tenant: TenantRef): Answer<TenantInfo>;

@@ -22,6 +22,13 @@ export function statusRoutes(app: App, management: Management): void {
   });
 
   const manage = { config: { permission: "manage" } } as const;
+  // Names tenants and timelines, so it is not for everybody: Prometheus can send a bearer's token.
+  app.get("/metrics", manage, async (_request, reply) => {
+    const text = await management.metrics();
+    if (!text.ok) return answer(reply, text);
+    return reply.type("text/plain; version=0.0.4; charset=utf-8").send(text.value);
+  });
+
   app.post("/v1/shutdown", manage, async (_request, reply) =>
     answer(reply, await management.shutdown(), 202),
   );

@@ -75,6 +75,7 @@ export function memoryManagement(): MemoryManagement {
       };
     },
     reloadKeys: async () => ok({ keys: 1 }),
+    metrics: async () => ok("pageserver_timelines 1\n"),
     status: async () => ok(statusOf(timelines)),
     listTenants: async () => ok([tenantOf(timelines)]),
     getTenant: async (tenant) =>

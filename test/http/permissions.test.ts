@@ -11,6 +11,7 @@ import { TENANT, memoryManagement, timelineInfo } from "./memory-management.ts";
 
 const ROUTES: Readonly<Record<string, "open" | "read" | "change" | "manage">> = {
   "GET /v1/status": "open",
+  "GET /metrics": "manage",
   "POST /v1/shutdown": "manage",
   "POST /v1/reload_auth_validation_keys": "manage",
   "GET /v1/tenant": "manage",

@@ -58,7 +58,7 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
       ...["src/core/", "src/protocol/", "src/store/", "src/io/", "src/actors/", "src/http/"],
       ...["src/app/", "src/config.ts", "supervision.ts"],
     ],
-    packages: ["node:", "zod"],
+    packages: ["node:", "prom-client", "zod"],
   },
   "src/config.ts": { from: ["src/core/"], packages: ["zod", "smol-toml"] },
   "supervision.ts": {

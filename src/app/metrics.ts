@@ -1,0 +1,125 @@
+// Metrics in Prometheus's text format, gathered when they are asked for: what the hot paths counted,
+// and the same facts that `pageserver status` shows. Timelines have gauges, never histograms.
+
+import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
+import { Lsn } from "../core/lsn.ts";
+import { type Distribution, meters } from "../io/meters.ts";
+import type { Status } from "../protocol/api-status.ts";
+
+const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
+const PREFIX = "pageserver_";
+
+/** Answers the text of all metrics. */
+export function metricsSource(status: () => Status): () => Promise<string> {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const setStatus = statusMetrics(registry);
+  processCounters(registry);
+  distribution(registry, "read_seconds", "From a batch of page reads to its answers", {
+    of: meters.readNs,
+    unit: 1e9,
+  });
+  distribution(
+    registry,
+    "read_batch_requests",
+    "Page reads that were asked for and read together",
+    {
+      of: meters.readBatch,
+      unit: 1,
+    },
+  );
+  return () => {
+    setStatus(status());
+    return registry.metrics();
+  };
+}
+
+/** A summary whose numbers are counted elsewhere. */
+function distribution(
+  registry: Registry,
+  name: string,
+  help: string,
+  { of, unit }: { readonly of: Distribution; readonly unit: number },
+): void {
+  const quantiles = new Gauge({
+    name: `${PREFIX}${name}`,
+    help: `${help}: quantiles of the last minutes`,
+    labelNames: ["quantile"],
+    registers: [registry],
+    collect: () => {
+      quantiles.reset();
+      for (const q of QUANTILES) {
+        const value = of.percentile(q * 100);
+        if (value !== undefined) quantiles.set({ quantile: `${q}` }, value / unit);
+      }
+    },
+  });
+  counted(registry, `${name}_count`, `${help}: how many`, () => of.count);
+  counted(registry, `${name}_sum`, `${help}: their sum`, () => of.sum / unit);
+}
+
+/** A counter of which somebody else keeps the value. */
+function counted(registry: Registry, name: string, help: string, value: () => number): void {
+  const counter = new Counter({
+    ...{ name: `${PREFIX}${name}`, help, registers: [registry] },
+    collect: () => {
+      counter.reset();
+      counter.inc(value());
+    },
+  });
+}
+
+function processCounters(registry: Registry): void {
+  const of: readonly [string, string, () => number][] = [
+    ["read_errors_total", "Page reads answered with an error", () => meters.readErrors],
+    ["connections_total", "Links of computes that were taken", () => meters.connectionsOpened],
+    ["connections_refused_total", "Links above the limit", () => meters.connectionsRefused],
+    ["tokens_accepted_total", "Tokens found good, both ports", () => meters.tokensAccepted],
+    ["tokens_refused_total", "Tokens refused, both ports", () => meters.tokensRefused],
+  ];
+  for (const [name, help, value] of of) counted(registry, name, help, value);
+}
+
+/** Gauges that are set from one status; what is gone from it is gone from them. */
+function statusMetrics(registry: Registry): (status: Status) => void {
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Gauge<L>({ name: `${PREFIX}${name}`, help, labelNames, registers: [registry] });
+  const open = gauge("connections", "Links of computes now");
+  const layers = gauge("open_layers_bytes", "Memory of open and frozen layers");
+  const queued = gauge("redo_queued", "Pages that wait for redo or are in it");
+  const timelines = gauge("timelines", "Timelines by state", ["state"]);
+  const positions = gauge("wal_position_bytes", "WAL positions as byte offsets", [
+    ...["tenant", "timeline", "position"],
+  ]);
+  const lag = gauge("wal_lag_bytes", "WAL that the source has and we have not", [
+    ...["tenant", "timeline"],
+  ]);
+  const restarts = gauge("actor_restarts", "Restarts of actors that live now");
+  const redo = { pages: 0, failures: 0 };
+  counted(registry, "redo_pages_total", "Pages rebuilt by redo", () => redo.pages);
+  counted(
+    registry,
+    "redo_failures_total",
+    "Pages that redo could not rebuild",
+    () => redo.failures,
+  );
+  return (status) => {
+    open.set(meters.connectionsOpened - meters.connectionsClosed);
+    layers.set(status.open_layers_bytes);
+    queued.set(status.redo.queued);
+    redo.pages = status.redo.pages;
+    redo.failures = status.redo.failures;
+    restarts.set(status.tree.reduce((sum, node) => sum + node.restarts, 0));
+    for (const one of [timelines, positions, lag]) one.reset();
+    for (const info of status.timelines) {
+      timelines.inc({ state: typeof info.state === "string" ? info.state : "Broken" });
+      const labels = { tenant: info.tenant_id, timeline: info.timeline_id };
+      for (const [position, lsn] of Object.entries(info.positions)) {
+        positions.set({ ...labels, position }, Lsn.parse(lsn));
+      }
+      const { source } = info;
+      if ("lag_bytes" in source && source.lag_bytes !== undefined)
+        lag.set(labels, source.lag_bytes);
+    }
+  };
+}

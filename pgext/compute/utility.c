@@ -10,6 +10,7 @@
 
 #include "catalog/objectaccess.h"
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "nodes/parsenodes.h"
 #include "replication/walsender.h"
@@ -58,22 +59,45 @@ check_alter_database(const AlterDatabaseStmt *statement)
 	}
 }
 
+/*
+ * The page server keeps relations of the default tablespaces only. In-place tablespaces, which need
+ * a developer's setting to be made, are left to those who know what they do.
+ */
+static void
+check_create_tablespace(const CreateTableSpaceStmt *statement)
+{
+	if (statement->location[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("tablespaces are not possible on a compute without disks"),
+				 errdetail("The page server keeps relations of the default tablespaces only.")));
+}
+
 static void
 compute_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 				DestReceiver *destination, QueryCompletion *completion)
 {
-	if (IsA(planned->utilityStmt, CreatedbStmt))
+	Oid			dropped = InvalidOid;
+
+	if (IsA(planned->utilityStmt, DropdbStmt))
+		dropped = get_database_oid(((DropdbStmt *) planned->utilityStmt)->dbname, true);
+	else if (IsA(planned->utilityStmt, CreateTableSpaceStmt))
+		check_create_tablespace((const CreateTableSpaceStmt *) planned->utilityStmt);
+	else if (IsA(planned->utilityStmt, CreatedbStmt))
 		check_create_database((const CreatedbStmt *) planned->utilityStmt);
 	else if (IsA(planned->utilityStmt, AlterDatabaseStmt))
 		check_alter_database((const AlterDatabaseStmt *) planned->utilityStmt);
 	(previous_utility != NULL ? previous_utility : standard_ProcessUtility)
 		(planned, text, read_only_tree, context, params, environment, destination, completion);
+	/* Its files were removed as a whole, without a word to the storage manager. */
+	if (OidIsValid(dropped))
+		relation_forget_database(dropped);
 }
 
 /*
- * A dropped database's directory is removed as a whole, without a word to the storage manager. A
- * new database of the same number, after OIDs have wrapped around, must not see what is left.
+ * A new database must not see what is left of one of the same number, from before OIDs wrapped
+ * around: a drop that failed at its end has removed files, but was not followed above.
  */
 static void
 compute_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)

@@ -16,8 +16,12 @@ directory of a compute is disposable. A timeline has at most one compute.
 Without --async a commit returns when the page server has it on disk; with --async PostgreSQL
 does not wait (the last moments before a crash of the compute can be lost).
 
+With --diskless PostgreSQL starts with no pages at all, whatever the size of the database, and reads
+each from the page server when it is first needed.
+
 Examples:
   pageserver compute start staging
+  pageserver compute start staging --diskless --set shared_buffers=1GB
   pageserver compute start staging --port 55433
   psql "$(pageserver compute start try --json | jq -r .result.compute.uri)"`;
 

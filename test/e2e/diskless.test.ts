@@ -117,6 +117,9 @@ describe("a compute without disks", () => {
     await expect(rowsOf(uri, "CREATE DATABASE third STRATEGY file_copy")).rejects.toThrow(
       "not possible on a compute without disks",
     );
+    await expect(rowsOf(uri, "CREATE TABLESPACE far LOCATION '/tmp'")).rejects.toThrow(
+      "tablespaces are not possible",
+    );
     await rowsOf(uri, "DROP DATABASE second");
     await haltOn(server, "creator");
   });

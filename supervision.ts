@@ -54,17 +54,25 @@ export interface Tree {
   readonly stop: () => Promise<void>;
 }
 
-/** Starts the tree. If a child cannot start, those before it are stopped and the error is thrown. */
+/**
+ * Starts the tree. If a child cannot start, those before it are stopped and the error is thrown. `stop`
+ * goes on past a child that fails to stop, and then throws what it threw.
+ */
 export async function startTree(
   name: string,
   children: readonly ChildSpec[],
   onCrash: (report: CrashReport) => void,
+  stopMsMax = STOP_MS_MAX,
 ): Promise<Tree> {
   const system = startSystem(name, onCrash);
   const running: Running[] = [];
   const stop = async (): Promise<void> => {
-    for (const child of running.splice(0).reverse()) await withDeadline(child.stop());
+    const failures: unknown[] = [];
+    for (const child of running.splice(0).reverse()) {
+      await withDeadline(child, stopMsMax).catch((error: unknown) => failures.push(error));
+    }
     system.stop();
+    if (failures.length > 0) throw failures[0];
   };
   try {
     for (const next of ORDER) {
@@ -72,16 +80,16 @@ export async function startTree(
       if (spec !== undefined) running.push(await spec.start(system.root));
     }
   } catch (error) {
-    await stop();
+    await stop().catch(() => undefined); // why it could not start is what counts
     throw error;
   }
   return { system, stop };
 }
 
-function withDeadline(work: Promise<void>): Promise<void> {
+async function withDeadline(child: Running, ms: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, STOP_MS_MAX);
+    timer = setTimeout(resolve, ms);
   });
-  return Promise.race([work, deadline]).finally(() => clearTimeout(timer));
+  await Promise.race([child.stop(), deadline]).finally(() => clearTimeout(timer));
 }

@@ -14,12 +14,16 @@ import { DataDirImport } from "../protocol/import-data-dir.ts";
 import { parsePgVersion } from "../protocol/wal/format.ts";
 import { TimelineImport } from "./import.ts";
 
-/** Makes and imports a new cluster. Throws PostgresProblem, NameInUse, and what the store throws. */
+/**
+ * Makes and imports a new cluster. Throws PostgresProblem, NameInUse, what the store throws, and the
+ * signal's reason when it is given.
+ */
 export async function bootstrapTimeline(
   shared: TenantShared,
   programs: PostgresPrograms,
   tenant: TenantHandle,
   timeline: { readonly id: TimelineId; readonly name: string },
+  signal: AbortSignal,
 ): Promise<TimelineId> {
   const root = await computeRoot(shared.dataDir, programs.account);
   const scratch = await mkdtemp(path.join(root, "initdb-"));
@@ -27,17 +31,23 @@ export async function bootstrapTimeline(
   try {
     await openTo(scratch, programs);
     await initdb(programs, dir);
+    signal.throwIfAborted();
     const control = readControlFile(await readControl(dir), parsePgVersion(programs.major));
     const baseLsn = control.checkPointCopy.redo;
     const { tli } = control.checkPointCopy;
     const end = checkpointEnd(baseLsn);
-    const made = new TimelineImport(shared, tenant, {
-      ...timeline,
-      pgVersion: programs.major,
-      tli,
-      systemId: String(control.systemId),
-      baseLsn,
-    });
+    const made = new TimelineImport(
+      shared,
+      tenant,
+      {
+        ...timeline,
+        pgVersion: programs.major,
+        tli,
+        systemId: String(control.systemId),
+        baseLsn,
+      },
+      signal,
+    );
     try {
       const options = { baseLsn, state: "exact", pressure: made.pressure } as const;
       const importer = new DataDirImport(made.sink, options);

@@ -4,6 +4,7 @@
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { type Result, err, ok } from "../core/result.ts";
+import { StoreCorrupt } from "../store/store-errors.ts";
 import type { Management, TenantRef, TimelineRef } from "../http/management.ts";
 
 export type Answer<T> = Promise<Result<T, AdminError>>;
@@ -21,12 +22,13 @@ export class Finder {
   }
 
   tenant(ref: TenantRef): Result<TenantHandle, AdminError> {
-    const { tenants } = this.directory;
+    const { tenants, unusable } = this.directory;
     if (ref.kind === "id") {
       const tenant = tenants.get(ref.id);
-      return tenant === undefined
-        ? refuse({ kind: "not-found", what: `tenant ${ref.id}` })
-        : usable(tenant);
+      if (tenant !== undefined) return usable(tenant);
+      const why = unusable.get(ref.id);
+      if (why === undefined) return refuse({ kind: "not-found", what: `tenant ${ref.id}` });
+      return refuse({ kind: "unavailable", message: `tenant ${ref.id}: ${why}` });
     }
     const [first, second] = tenants.values();
     if (second !== undefined) {
@@ -34,6 +36,9 @@ export class Finder {
       return refuse({ kind: "bad-request", message });
     }
     if (first !== undefined) return usable(first);
+    for (const [id, why] of unusable) {
+      return refuse({ kind: "unavailable", message: `tenant ${id}: ${why}` });
+    }
     const remedy = "create a timeline, then there is one";
     return refuse({ kind: "not-found", what: "the default tenant", remedy });
   }
@@ -62,7 +67,7 @@ export class Finder {
     use: (tenant: TenantHandle) => Result<T, AdminError> | Answer<T>,
   ): Answer<T> {
     const tenant = this.tenant(ref);
-    return tenant.ok ? use(tenant.value) : tenant;
+    return tenant.ok ? orDamaged(() => use(tenant.value)) : tenant;
   }
 
   async withTimeline<T>(
@@ -73,7 +78,17 @@ export class Finder {
     const tenant = this.tenant(ref);
     if (!tenant.ok) return tenant;
     const timeline = this.timeline(tenant.value, timelineRef);
-    return timeline.ok ? use(tenant.value, timeline.value) : timeline;
+    return timeline.ok ? orDamaged(() => use(tenant.value, timeline.value)) : timeline;
+  }
+}
+
+/** Damage on disk is no bug of ours: the answer names it. */
+async function orDamaged<T>(use: () => Result<T, AdminError> | Answer<T>): Answer<T> {
+  try {
+    return await use();
+  } catch (error) {
+    if (!(error instanceof StoreCorrupt)) throw error;
+    return refuse({ kind: "internal", message: error.message });
   }
 }
 

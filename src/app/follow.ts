@@ -41,11 +41,15 @@ export async function takeBaseBackup(
   tenant: TenantHandle,
   plan: FollowPlan,
   job: JobReporter,
+  signal: AbortSignal,
 ): Promise<TimelineId> {
   job.step("connect");
   const link = await connect(shared, plan);
+  const giveUp = (): void => link.close();
+  signal.addEventListener("abort", giveUp);
   let slotIsNew = false;
   try {
+    signal.throwIfAborted();
     const pgVersion = await checkServer(link);
     const { systemId } = await link.identify();
     job.step("replication slot", plan.slot);
@@ -58,38 +62,45 @@ export async function takeBaseBackup(
         maxRateKiB: Math.ceil(plan.maxRateBytes / 1024),
       }),
     });
-    const made = new TimelineImport(shared, tenant, {
-      id: plan.id,
-      name: plan.name,
-      pgVersion,
-      tli: backup.tli,
-      systemId,
-      baseLsn: backup.startLsn,
-    });
-    try {
-      const options = {
-        baseLsn: backup.startLsn,
-        state: "fuzzy",
-        pressure: made.pressure,
-      } as const;
-      const importer = new DataDirImport(made.sink, options);
-      const progress = (p: { doneBytes: number; totalBytes: number }): void =>
-        job.progress(p.doneBytes, p.totalBytes);
-      for await (const entry of backup.files(progress)) await importer.entry(entry);
-      const { endLsn } = await backup.end();
-      importer.finish();
-      job.step("seal", `consistent from ${Lsn.format(endLsn)} on`);
-      const source = { kind: "primary", conninfo: plan.conninfo, slot: plan.slot } as const;
-      return await made.finish({ readableFrom: endLsn, source });
-    } catch (error) {
-      made.abandon();
-      throw error;
-    }
-  } catch (error) {
+    const { tli, startLsn: baseLsn } = backup;
+    const { id, name } = plan;
+    const timeline = { id, name, pgVersion, tli, systemId, baseLsn };
+    const made = new TimelineImport(shared, tenant, timeline, signal);
+    return await importBackup(made, backup, plan, job);
+  } catch (cause) {
+    const error: unknown = signal.aborted ? signal.reason : cause;
     if (!slotIsNew) throw error;
     throw await withoutSlot(shared, plan, error);
   } finally {
+    signal.removeEventListener("abort", giveUp);
     link.close();
+  }
+}
+
+async function importBackup(
+  made: TimelineImport,
+  backup: Awaited<ReturnType<ReplicationConnection["baseBackup"]>>,
+  plan: FollowPlan,
+  job: JobReporter,
+): Promise<TimelineId> {
+  try {
+    const options = {
+      baseLsn: backup.startLsn,
+      state: "fuzzy",
+      pressure: made.pressure,
+    } as const;
+    const importer = new DataDirImport(made.sink, options);
+    const progress = (p: { doneBytes: number; totalBytes: number }): void =>
+      job.progress(p.doneBytes, p.totalBytes);
+    for await (const entry of backup.files(progress)) await importer.entry(entry);
+    const { endLsn } = await backup.end();
+    importer.finish();
+    job.step("seal", `consistent from ${Lsn.format(endLsn)} on`);
+    const source = { kind: "primary", conninfo: plan.conninfo, slot: plan.slot } as const;
+    return await made.finish({ readableFrom: endLsn, source });
+  } catch (error) {
+    made.abandon();
+    throw error;
   }
 }
 

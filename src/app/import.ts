@@ -16,7 +16,7 @@ import { makeDirectory, removeTimelineFiles, timelinePath, walPath } from "../st
 import { TimelineStore } from "../store/timeline-store.ts";
 import { WalFiles } from "../store/wal-files.ts";
 
-/** The name belongs to a timeline that is complete. */
+/** The name or the id belongs to a timeline that is complete. */
 export class NameInUse extends Error {
   override readonly name = "NameInUse";
 }
@@ -34,12 +34,25 @@ export class TimelineImport {
   private readonly entry: TimelineEntry;
   private readonly directory: string;
   private readonly store: TimelineStore;
+  private readonly signal: AbortSignal | undefined;
 
-  /** Enters it in the catalog. Throws NameInUse. */
-  constructor(shared: TenantShared, tenant: TenantHandle, timeline: NewTimeline) {
+  /**
+   * Enters it in the catalog; what a failed import has left under this name or id goes. Given up when
+   * `signal` says so: then the next step throws its reason. Throws NameInUse.
+   */
+  constructor(
+    shared: TenantShared,
+    tenant: TenantHandle,
+    timeline: NewTimeline,
+    signal?: AbortSignal,
+  ) {
     this.shared = shared;
     this.tenant = tenant;
-    removeUnfinished(shared, tenant, timeline.name);
+    this.signal = signal;
+    removeUnfinished(shared, tenant, timeline);
+    if (tenant.catalog.timeline(timeline.id) !== undefined) {
+      throw new NameInUse(`timeline ${timeline.id} exists already`);
+    }
     this.entry = {
       ...timeline,
       readableFrom: timeline.baseLsn,
@@ -65,8 +78,12 @@ export class TimelineImport {
 
   /** Awaited between chunks: seals what has gathered. */
   readonly pressure = async (): Promise<void> => {
-    this.store.account();
-    if (this.store.openBytes >= OPEN_LAYER_BYTES_MAX) await this.seal();
+    const { store, shared, signal } = this;
+    signal?.throwIfAborted();
+    store.account();
+    if (store.openBytes >= OPEN_LAYER_BYTES_MAX || shared.budget.mustFreeze(store)) {
+      await this.seal();
+    }
   };
 
   private seal(): Promise<void> {
@@ -97,6 +114,7 @@ export class TimelineImport {
     readonly readableFrom: Lsn;
     readonly source?: WalSource;
   }): Promise<TimelineId> {
+    this.signal?.throwIfAborted();
     await this.seal();
     const { id } = this.entry;
     const sealed = this.tenant.catalog.timeline(id)!;
@@ -112,10 +130,15 @@ export class TimelineImport {
     return id;
   }
 
-  /** Forgets it. */
+  /** Forgets it. What cannot be removed now (a full disk) is when the name is used again, or at the next start. */
   abandon(): void {
+    const { shared, tenant, entry } = this;
     this.store.close();
-    removeTimeline(this.shared, this.tenant, this.entry.id);
+    try {
+      removeTimeline(shared, tenant, entry.id);
+    } catch (error) {
+      shared.log.error({ err: error, timeline: entry.id }, "an unfinished import is left");
+    }
   }
 }
 
@@ -124,11 +147,15 @@ function removeTimeline(shared: TenantShared, tenant: TenantHandle, id: Timeline
   removeTimelineFiles(timelinePath(shared.dataDir, tenant.id, id));
 }
 
-/** What an import that was cut short has left under this name. */
-function removeUnfinished(shared: TenantShared, tenant: TenantHandle, name: string): void {
+/** What an import that failed has left under this name or id. */
+function removeUnfinished(
+  shared: TenantShared,
+  tenant: TenantHandle,
+  { id, name }: NewTimeline,
+): void {
   for (const entry of tenant.catalog.timelines()) {
-    if (entry.name === name && entry.state === "importing")
-      removeTimeline(shared, tenant, entry.id);
+    const same = entry.name === name || entry.id === id;
+    if (same && entry.state === "importing") removeTimeline(shared, tenant, entry.id);
   }
 }
 

@@ -1,6 +1,6 @@
 // Timelines and tenants as the management API shows them.
 
-import type { TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { TimelinePhase } from "../core/timeline.ts";
 import { formatTime } from "../core/time-text.ts";
@@ -60,16 +60,30 @@ export function stateOf(phase: TimelinePhase): TimelineState {
 export function sourceInfo({ entry, facts }: TimelineHandle): SourceInfo {
   const { source } = entry;
   if (source === undefined) return { kind: "none", connection: "none" };
-  const { receiver, stalled } = facts;
-  const reason = stalled ?? receiver?.reason;
+  const { receiver, stalled, phase } = facts;
+  const broken = phase.kind === "broken" ? phase.reason : undefined;
+  const reason = broken ?? stalled ?? receiver?.reason;
   return {
     kind: source.kind === "compute" ? "compute" : "follow",
-    connection: receiver?.connection ?? "connecting",
+    connection: broken === undefined ? (receiver?.connection ?? "connecting") : "refused",
     conninfo: receiver?.conninfo ?? formatConninfo(parseConninfo(source.conninfo)),
     ...(receiver?.lagBytes !== undefined && { lag_bytes: receiver.lagBytes }),
     ...(receiver !== undefined && { reconnects: receiver.reconnects }),
     ...(reason !== undefined && { reason }),
   };
+}
+
+/** Tenants that exist and could not even be opened. */
+export function unusableTenants({ tenants, unusable }: Directory): readonly TenantInfo[] {
+  return [...unusable]
+    .filter(([id]) => !tenants.has(id))
+    .map(([id, reason]) => ({
+      id,
+      state: { slug: "Broken", data: { reason } },
+      is_default: false,
+      current_physical_size: 0,
+      timelines: [],
+    }));
 }
 
 export function tenantInfo(tenant: TenantHandle, isDefault: boolean): TenantInfo {

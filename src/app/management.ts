@@ -27,6 +27,7 @@ import type { TimelineInfo } from "../protocol/api.ts";
 import type { Status } from "../protocol/api-status.ts";
 import type { Job } from "../protocol/api-work.ts";
 import { parseConninfo } from "../protocol/conninfo.ts";
+import { StoreFull } from "../store/store-errors.ts";
 import { bootstrapTimeline } from "./bootstrap.ts";
 import { checkTenant } from "./check.ts";
 import { checkpoint } from "./checkpoint.ts";
@@ -35,7 +36,8 @@ import { dumpKey } from "./dump.ts";
 import { Finder, refuse } from "./finder.ts";
 import { followSlot, takeBaseBackup } from "./follow.ts";
 import { NameInUse } from "./import.ts";
-import { tenantInfo, timelineInfo } from "./info.ts";
+import { ImportRunning, ImportStopped, type Imports } from "./imports.ts";
+import { tenantInfo, timelineInfo, unusableTenants } from "./info.ts";
 import { metricsSource } from "./metrics.ts";
 import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
 
@@ -46,12 +48,15 @@ export interface ManagementDeps {
   readonly programs: PostgresPrograms;
   readonly jobs: JobBook;
   readonly computes: Computes;
+  readonly imports: Imports;
   readonly status: () => Status;
   readonly reloadKeys: Management["reloadKeys"];
   readonly shutdown: () => void;
 }
 
 const randomId = (): string => randomBytes(16).toString("hex");
+const conflict = (message: string): Result<never, AdminError> =>
+  refuse({ kind: "conflict", message });
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 export function createManagement(deps: ManagementDeps): Management {
@@ -65,7 +70,8 @@ export function createManagement(deps: ManagementDeps): Management {
     status: () => Promise.resolve(ok(deps.status())),
     listTenants: () => {
       const all = [...directory.tenants.values()];
-      return Promise.resolve(ok(all.map((tenant) => tenantInfo(tenant, all.length === 1))));
+      const usable = all.map((tenant) => tenantInfo(tenant, all.length === 1));
+      return Promise.resolve(ok([...usable, ...unusableTenants(directory)]));
     },
     getTenant: (ref) =>
       finder.withTenant(ref, (tenant) => ok(tenantInfo(tenant, directory.tenants.size === 1))),
@@ -145,7 +151,7 @@ const notLoaded = ({ entry, facts }: TimelineHandle): AdminError => ({
 });
 
 async function createTenant(
-  { tenants }: ManagementDeps,
+  { tenants, directory }: ManagementDeps,
   id: TenantId,
 ): Promise<Result<TenantHandle, AdminError>> {
   const made = await ask<TenantsMsg, TenantHandle | undefined>(
@@ -153,11 +159,13 @@ async function createTenant(
     (reply) => ({ kind: "create", id, reply }),
     WAIT_LSN_MS_MAX,
   );
-  if (made === "timed-out" || made === undefined) {
-    return refuse({ kind: "internal", message: `tenant ${id} could not be created; see the log` });
-  }
-  return ok(made);
+  if (made !== "timed-out" && made !== undefined) return ok(made);
+  const why = directory.unusable.get(id) ?? "no answer; see the log";
+  return refuse({ kind: "internal", message: `tenant ${id} could not be created: ${why}` });
 }
+
+/** Chosen once: two who need the default tenant first get the same. */
+const DEFAULT_TENANT = parseTenantId(randomId());
 
 /** The default tenant is made when it is first needed. */
 async function tenantFor(
@@ -165,8 +173,9 @@ async function tenantFor(
   finder: Finder,
   ref: TenantRef,
 ): Promise<Result<TenantHandle, AdminError>> {
-  if (ref.kind === "default" && deps.directory.tenants.size === 0) {
-    return createTenant(deps, parseTenantId(randomId()));
+  const { tenants, unusable } = deps.directory;
+  if (ref.kind === "default" && tenants.size + unusable.size === 0) {
+    return createTenant(deps, DEFAULT_TENANT);
   }
   return finder.tenant(ref);
 }
@@ -242,19 +251,30 @@ async function bootstrap(
   timeline: { readonly id: TimelineId; readonly name: string },
 ): Promise<Result<TimelineHandle, AdminError>> {
   const known = tenant.timelines.get(timeline.id);
-  if (known !== undefined) return ok(known);
-  const { programs } = deps;
+  if (known !== undefined && known.entry.ancestor === undefined) return ok(known);
+  if (known !== undefined) return conflict(`timeline ${timeline.id} exists and is a branch`);
+  const { shared, programs, imports } = deps;
   if (request.pgVersion !== undefined && request.pgVersion !== programs.major) {
     const message = `PostgreSQL ${request.pgVersion} is not supported, only ${programs.major}`;
     return refuse({ kind: "bad-request", message });
   }
   try {
-    const id = await bootstrapTimeline(deps.shared, programs, tenant, timeline);
+    const id = await imports.run(tenant.id, timeline, (signal) =>
+      bootstrapTimeline(shared, programs, tenant, timeline, signal),
+    );
     return await adopt(tenant, id);
   } catch (error) {
-    if (error instanceof NameInUse) return refuse({ kind: "conflict", message: error.message });
-    return refuse({ kind: "internal", message: textOf(error) });
+    return refuse(importRefusal(error));
   }
+}
+
+function importRefusal(error: unknown): AdminError {
+  const message = textOf(error);
+  if (error instanceof NameInUse || error instanceof ImportRunning) {
+    return { kind: "conflict", message };
+  }
+  const later = error instanceof ImportStopped || error instanceof StoreFull;
+  return { kind: later ? "unavailable" : "internal", message };
 }
 
 async function adopt(
@@ -276,7 +296,7 @@ async function follow(
   ref: TenantRef,
   request: Follow,
 ): Promise<Result<Job, AdminError>> {
-  const { jobs, directory, shared } = deps;
+  const { jobs, directory, shared, imports } = deps;
   try {
     parseConninfo(request.conninfo);
   } catch (error) {
@@ -286,17 +306,12 @@ async function follow(
   const tenant = await tenantFor(deps, finder, ref);
   if (!tenant.ok) return tenant;
   const busy = jobs.running("follow", request.name);
-  if (busy !== undefined) {
-    return refuse({
-      kind: "conflict",
-      message: `job ${busy.id} follows "${request.name}" already`,
-    });
-  }
+  if (busy !== undefined) return conflict(`job ${busy.id} follows "${request.name}" already`);
   if (directory.findByName(tenant.value.id, request.name) !== undefined) {
-    const message = `a timeline named "${request.name}" exists already`;
-    return refuse({ kind: "conflict", message });
+    return conflict(`a timeline named "${request.name}" exists already`);
   }
   const id = request.timelineId ?? parseTimelineId(randomId());
+  if (tenant.value.timelines.has(id)) return conflict(`timeline ${id} exists already`);
   const plan = {
     id,
     name: request.name,
@@ -306,7 +321,9 @@ async function follow(
   };
   const job = jobs.start("follow", request.name);
   const work = async (): Promise<void> => {
-    await takeBaseBackup(shared, tenant.value, plan, job);
+    await imports.run(tenant.value.id, plan, (signal) =>
+      takeBaseBackup(shared, tenant.value, plan, job, signal),
+    );
     job.step("stream");
     const adopted = await adopt(tenant.value, id);
     if (!adopted.ok) throw new Error("the timeline could not be opened; see the log");

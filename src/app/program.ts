@@ -4,36 +4,29 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { POLICY, type Tree, startTree } from "../../supervision.ts";
-import { spawnConnections } from "../actors/connections.ts";
+import { POLICY } from "../../supervision.ts";
 import { Directory } from "../actors/directory.ts";
-import { type RedoPoolMsg, spawnRedoPool } from "../actors/redo-pool.ts";
-import { type ActorRef, type CrashReport, ask } from "../actors/runtime.ts";
-import { spawnScheduler } from "../actors/scheduler.ts";
-import type { TenantShared } from "../actors/tenant-timelines.ts";
-import { type TenantsMsg, spawnTenants } from "../actors/tenants.ts";
 import type { Config } from "../config.ts";
-import { REDO_DEADLINE_MS, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { formatTime } from "../core/time-text.ts";
 import { JobBook } from "../http/jobs.ts";
-import { type HttpServer, startHttp } from "../http/server.ts";
+import { startHttp } from "../http/server.ts";
 import { systemClock } from "../io/clock.ts";
 import { lockDataDirectory } from "../io/data-lock.ts";
-import { type Listener, listen } from "../io/listener.ts";
+import { listen } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
-import { findPostgres } from "../io/postgres.ts";
-import { startRedoProcess } from "../io/redo-process.ts";
+import { type PostgresPrograms, findPostgres } from "../io/postgres.ts";
 import { prepareRedoTemplate } from "../io/redo-template.ts";
-import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
-import { parsePgVersion, walFormat } from "../protocol/wal/format.ts";
 import { openDataDirectory } from "../store/data-dir.ts";
 import { OpenBudget } from "../store/open-budget.ts";
 import { PageCache } from "../store/page-cache.ts";
 import { OpenFiles } from "../store/sealed-file.ts";
+import { Closers } from "./closers.ts";
 import { Computes } from "./computes.ts";
+import { Imports } from "./imports.ts";
 import { type Login, createLogin } from "./login.ts";
-import { createManagement } from "./management.ts";
-import { countedRedo, statusOf } from "./status.ts";
+import { type ManagementDeps, createManagement } from "./management.ts";
+import { statusOf } from "./status.ts";
+import { type LiveTree, type TreeParts, growTree } from "./tree.ts";
 
 const PG_MAJOR = 15;
 /** Name under which WAL senders know us, and computes' synchronous_standby_names. */
@@ -42,156 +35,69 @@ const APPLICATION_NAME = "pageserver";
 export interface Program {
   readonly http: string;
   readonly listenPort: number;
-  /** Resolves when somebody asked for the end through the API, or the data lock was lost. */
+  /** Resolves when somebody asked for the end through the API. */
   readonly stopAsked: Promise<string>;
   /** Reads what may change while it runs: public keys. What cannot be read is logged and stays as it was. */
   readonly reload: () => Promise<void>;
-  /** Orderly: listeners, connections, timelines, redo, lock. */
+  /** Orderly: listeners, imports, connections, timelines, redo, lock. */
   readonly stop: () => Promise<void>;
 }
 
-/** Starts everything. Throws with a sentence that names what is missing. */
+/** A data directory that cannot be made or written; the message names it and the remedy. */
+export class DataDirectoryUnusable extends Error {
+  override readonly name = "DataDirectoryUnusable";
+}
+
+/**
+ * Starts everything. Throws with a sentence that names what is missing; nothing runs then. `onFatal`:
+ * the process must end at once, because what is on disk is unknown or the data lock is lost.
+ */
 export async function startProgram(
   config: Config,
   log: Log,
   onFatal: (error: Error) => void,
 ): Promise<Program> {
-  const dataDir = path.resolve(config.dataDir);
-  await mkdir(dataDir, { recursive: true });
-  const lock = await lockDataDirectory(dataDir);
+  const closers = new Closers(log);
   try {
-    return await start(config, dataDir, log, onFatal, lock);
+    return await start(config, log, onFatal, closers);
   } catch (error) {
-    await lock.release();
+    await closers.closeAll();
     throw error;
   }
 }
 
 async function start(
   config: Config,
-  dataDir: string,
   log: Log,
   onFatal: (error: Error) => void,
-  lock: Awaited<ReturnType<typeof lockDataDirectory>>,
+  closers: Closers,
 ): Promise<Program> {
-  openDataDirectory(dataDir);
+  const dataDir = path.resolve(config.dataDir);
+  await lockedDirectory(dataDir, onFatal, closers);
   const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
-  const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
   const login = await createLogin(config, dataDir, log);
-  const listener = await listen({
-    host: config.listenHost,
-    port: config.listenPort,
-    onError: (error) => log.error({ err: error }, "accepting connections"),
-  });
-  const directory = new Directory();
-  const parts: Parts = { config, dataDir, log, directory, listener, login };
-  const live: {
-    redo?: ActorRef<RedoPoolMsg>;
-    tenants?: ActorRef<TenantsMsg>;
-    shared?: TenantShared;
-  } = {};
-  const redoOptions = {
-    template,
-    library: libraryPath("walredo.so"),
-    deadlineMs: REDO_DEADLINE_MS,
-    walMagic: walFormat(parsePgVersion(PG_MAJOR)).magic,
-  };
-  const redoCounts = { queued: 0, pages: 0, failures: 0 };
-  let askStop = (_why: string): void => undefined;
-  const stopAsked = new Promise<string>((resolve) => (askStop = resolve));
-  const onCrash = (report: CrashReport): void => {
-    log.error({ err: report.error, actor: report.path, next: report.decision }, "an actor crashed");
-    if (report.path.endsWith("/tenants")) onFatal(new Error("the directory of tenants crashed"));
-  };
-
-  const tree = await startTree("pageserver", childSpecs(), onCrash).catch(
-    async (error: unknown) => {
-      await listener.close();
-      throw error;
-    },
-  );
-
-  function childSpecs(): Parameters<typeof startTree>[1] {
-    return [
-      {
-        name: "redo-pool",
-        start: (root) => {
-          const pool = spawnRedoPool(root, {
-            processes: config.redoProcesses,
-            open: (handlers) => startRedoProcess(redoOptions, handlers),
-            restart: POLICY.redoPool,
-            workerRestart: POLICY.redoWorker,
-            onLine: (worker, line) => log.warn({ worker }, `walredo: ${line}`),
-          });
-          live.redo = countedRedo(pool, redoCounts);
-          return { stop: async () => pool.stop() };
-        },
-      },
-      {
-        name: "tenants",
-        start: (root) => {
-          live.shared = sharedOf(parts, live.redo!, onFatal);
-          const tenants = spawnTenants(root, POLICY.tenants, live.shared);
-          live.tenants = tenants;
-          return {
-            stop: async () => {
-              await ask<TenantsMsg, undefined>(
-                tenants,
-                (reply) => ({ kind: "stop", reply }),
-                WAIT_LSN_MS_MAX,
-              );
-              tenants.stop();
-            },
-          };
-        },
-      },
-      {
-        name: "scheduler",
-        start: (root) => {
-          const scheduler = spawnScheduler(root, POLICY.scheduler, live.tenants!);
-          return { stop: async () => scheduler.stop() };
-        },
-      },
-      { name: "connections", start: (root) => startConnections(root, parts) },
-    ];
-  }
-
-  const startedMs = systemClock.nowMs();
+  const parts = await treeParts({ config, dataDir, log, onFatal, programs, login });
+  const { listener } = parts;
+  closers.add("open files", () => Promise.resolve(parts.shared.files.closeAll()));
+  const tree = await startListening(parts, closers);
+  const imports = new Imports();
+  closers.add("imports", () => imports.stop());
   const jobs = new JobBook(systemClock.nowMs);
   const computes = new Computes({
-    dataDir,
-    directory,
-    programs,
-    jobs,
+    ...{ dataDir, directory: parts.shared.directory, programs, jobs },
     applicationName: APPLICATION_NAME,
     pageService: pageServiceConninfo(config.listenHost, listener.port),
     computeLibrary: libraryPath("compute.so"),
     computeToken: login.computeToken,
     nowMs: systemClock.nowMs,
   });
-  let stopping = false;
-  const running: { http?: HttpServer } = {};
+  let askStop = (_why: string): void => undefined;
+  const stopAsked = new Promise<string>((resolve) => (askStop = resolve));
+  const url = { http: "" };
+  const { shared, tenants } = tree;
   const management = createManagement({
-    shared: live.shared!,
-    directory,
-    tenants: live.tenants!,
-    programs,
-    jobs,
-    computes,
-    status: () =>
-      statusOf({
-        state: stopping ? "stopping" : "running",
-        startedAt: formatTime(startedMs * 1000),
-        uptimeMs: systemClock.nowMs() - startedMs,
-        dataDir,
-        pageService: `${config.listenHost}:${listener.port}`,
-        http: running.http?.url ?? "",
-        budget: live.shared!.budget,
-        redoProcesses: config.redoProcesses,
-        redoCounts,
-        directory,
-        tree: tree.system.tree(),
-      }),
+    ...{ shared, directory: shared.directory, tenants, programs, jobs, computes, imports },
+    status: statusSource({ config, parts, tree, closers, url }),
     reloadKeys: login.reloadKeys,
     shutdown: () => askStop("asked through the API"),
   });
@@ -201,84 +107,107 @@ async function start(
     ...(login.checkToken !== undefined && { checkToken: login.checkToken }),
     audit: (entry) => log.info({ audit: entry }, "management"),
     onUnexpected: (error, request) => log.error({ err: error, request }, "request failed"),
-  }).catch(async (error: unknown) => {
-    await tree.stop();
-    await listener.close();
-    throw error;
   });
-  running.http = http;
-  void lock.lost.then((why) => onFatal(why));
-  const stop = async (): Promise<void> => {
-    stopping = true;
-    await http.close();
-    await stopTree(tree, listener);
-    await lock.release();
-  };
-  return { http: http.url, listenPort: listener.port, stopAsked, reload: login.reload, stop };
+  url.http = http.url;
+  closers.add("management API", () => http.close());
+  const stop = (): Promise<void> => closers.closeAll();
+  return { http: url.http, listenPort: listener.port, stopAsked, reload: login.reload, stop };
 }
 
-async function stopTree(tree: Tree, listener: Listener): Promise<void> {
-  const closed = listener.close();
-  await tree.stop();
-  await closed;
+/** Makes the directory if needed, locks it for this process and checks what it is. */
+async function lockedDirectory(
+  dataDir: string,
+  onFatal: (error: Error) => void,
+  closers: Closers,
+): Promise<void> {
+  const lock = await mkdir(dataDir, { recursive: true })
+    .then(() => lockDataDirectory(dataDir))
+    .catch((cause: unknown) => {
+      const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+      if (typeof code !== "string") throw cause;
+      throw new DataDirectoryUnusable(
+        `data directory ${dataDir} cannot be used (${code}); make it a directory that this user can ` +
+          `write, or name another one with --data`,
+        { cause },
+      );
+    });
+  closers.add("data lock", () => lock.release());
+  void lock.lost.then(onFatal);
+  openDataDirectory(dataDir);
 }
 
-interface Parts {
+interface Found {
   readonly config: Config;
   readonly dataDir: string;
   readonly log: Log;
-  readonly directory: Directory;
-  readonly listener: Listener;
+  readonly onFatal: (error: Error) => void;
+  readonly programs: PostgresPrograms;
   readonly login: Login;
 }
 
-function sharedOf(
-  { dataDir, log, directory }: Parts,
-  redo: ActorRef<RedoPoolMsg>,
-  onFatal: (error: Error) => void,
-): TenantShared {
-  return {
-    dataDir,
-    directory,
+/** What the tree is made of, the listener open. */
+async function treeParts(found: Found): Promise<TreeParts> {
+  const { config, dataDir, log, onFatal, programs, login } = found;
+  const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
+  const shared: TreeParts["shared"] = {
+    ...{ dataDir, log, onFatal, clock: systemClock, applicationName: APPLICATION_NAME },
+    directory: new Directory(),
     files: new OpenFiles(),
     cache: new PageCache(),
     budget: new OpenBudget(),
-    redo,
-    clock: systemClock,
-    log,
-    applicationName: APPLICATION_NAME,
     tenantRestart: POLICY.tenant,
     timelineRestart: POLICY.timeline,
     receiverRestart: POLICY.walReceiver,
-    onFatal,
   };
+  const redo: TreeParts["redo"] = {
+    processes: config.redoProcesses,
+    pgMajor: PG_MAJOR,
+    template,
+    library: libraryPath("walredo.so"),
+    counts: { queued: 0, pages: 0, failures: 0 },
+  };
+  const listener = await listen({
+    host: config.listenHost,
+    port: config.listenPort,
+    onError: (error) => log.error({ err: error }, "accepting connections"),
+  });
+  return { shared, listener, login, redo };
 }
 
-function startConnections(
-  root: Parameters<typeof spawnConnections>[0],
-  { listener, directory, log, login }: Parts,
-): { stop: () => Promise<void> } {
-  const connections = spawnConnections(root, POLICY.connections, {
-    listener,
-    authenticate: login.authenticate,
-    log,
-    resolve: (tenant, timeline) => {
-      const handle = directory.find(tenant, timeline);
-      if (handle === undefined) return { error: { kind: "not-found", message: "not found" } };
-      const { phase } = handle.facts;
-      if (phase.kind === "loading") {
-        return { error: { kind: "not-active", message: "the timeline is loading" } };
-      }
-      return handle.ref;
-    },
-    serveBackup: (source, kind) => {
-      const options = { timeS: Math.floor(systemClock.nowMs() / 1000) };
-      return kind === "fullbackup"
-        ? fullBackupTar(source, options)
-        : baseBackupTar(source, options);
-    },
+/** The listener closes when its last link has, and links are closed by the tree: both at once. */
+async function startListening(parts: TreeParts, closers: Closers): Promise<LiveTree> {
+  const { listener } = parts;
+  const grown: { tree?: LiveTree } = {};
+  closers.add("page service and actors", async () => {
+    const closed: Promise<void> = listener.close();
+    await grown.tree?.stop();
+    await closed;
   });
-  return { stop: async () => connections.stop() };
+  return (grown.tree = await growTree(parts));
+}
+
+function statusSource(of: {
+  readonly config: Config;
+  readonly parts: TreeParts;
+  readonly tree: LiveTree;
+  readonly closers: Closers;
+  readonly url: { readonly http: string };
+}): ManagementDeps["status"] {
+  const { config, parts, tree, closers, url } = of;
+  const { dataDir, budget, directory } = parts.shared;
+  const startedMs = systemClock.nowMs();
+  return () =>
+    statusOf({
+      ...{ dataDir, budget, directory },
+      state: closers.isClosing ? "stopping" : "running",
+      startedAt: formatTime(startedMs * 1000),
+      uptimeMs: systemClock.nowMs() - startedMs,
+      pageService: `${config.listenHost}:${parts.listener.port}`,
+      http: url.http,
+      redoProcesses: parts.redo.processes,
+      redoCounts: parts.redo.counts,
+      tree: tree.system.tree(),
+    });
 }
 
 /** How a compute on this machine connects to the page service; it has neither TLS nor GSS. */

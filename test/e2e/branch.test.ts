@@ -192,7 +192,7 @@ describe("the page service, asked with PostgreSQL's own psql", () => {
     await expect(psql("SELECT 1")).rejects.toThrow(/ERROR/);
     const client = await PageClient.connect({ port: server.port });
     const stream = await client.pagestream(info.tenant_id, nobody);
-    await expect(stream.dbSize(5)).rejects.toThrow(/not found/);
+    await expect(stream.dbSize(5)).rejects.toThrow(/Not found: timeline 0+ of tenant/);
     await client.close();
   });
 });

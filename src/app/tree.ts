@@ -1,0 +1,125 @@
+// The actor tree of the program: what each child that supervision.ts names is started with.
+
+import { POLICY, type ChildSpec, type Tree, startTree } from "../../supervision.ts";
+import { spawnConnections } from "../actors/connections.ts";
+import type { Directory } from "../actors/directory.ts";
+import type { TimelineLookup } from "../actors/page-stream.ts";
+import { type RedoPoolMsg, spawnRedoPool } from "../actors/redo-pool.ts";
+import { type ActorRef, type CrashReport, ask } from "../actors/runtime.ts";
+import { spawnScheduler } from "../actors/scheduler.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
+import { type TenantsMsg, spawnTenants } from "../actors/tenants.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
+import { REDO_DEADLINE_MS, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import { systemClock } from "../io/clock.ts";
+import type { Listener } from "../io/listener.ts";
+import { startRedoProcess } from "../io/redo-process.ts";
+import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
+import { parsePgVersion, walFormat } from "../protocol/wal/format.ts";
+import type { Login } from "./login.ts";
+import { type RedoCounts, countedRedo } from "./status.ts";
+
+const NAME = "pageserver";
+
+export interface TreeParts {
+  /** All that tenants share but the redo pool, which is part of the tree. */
+  readonly shared: Omit<TenantShared, "redo">;
+  readonly listener: Listener;
+  readonly login: Login;
+  readonly redo: {
+    readonly processes: number;
+    readonly pgMajor: number;
+    /** Data directory that redo processes start from, and walredo.so. */
+    readonly template: Parameters<typeof startRedoProcess>[0]["template"];
+    readonly library: string;
+    readonly counts: RedoCounts;
+  };
+}
+
+export interface LiveTree extends Tree {
+  readonly tenants: ActorRef<TenantsMsg>;
+  readonly shared: TenantShared;
+}
+
+/** Starts the tree. A child of the root that is given up takes the process along: nothing works without it. */
+export async function growTree(parts: TreeParts): Promise<LiveTree> {
+  const { shared, listener, login } = parts;
+  const { log, directory, onFatal } = shared;
+  const live: { redo?: ActorRef<RedoPoolMsg>; tenants?: ActorRef<TenantsMsg> } = {};
+  const all = (): TenantShared => ({ ...shared, redo: live.redo! });
+  const children: readonly ChildSpec[] = [
+    {
+      name: "redo-pool",
+      start: (root) => {
+        const pool = spawnRedoPool(root, redoDeps(parts));
+        live.redo = countedRedo(pool, parts.redo.counts);
+        return { stop: async () => pool.stop() };
+      },
+    },
+    {
+      name: "tenants",
+      start: (root) => {
+        const tenants = (live.tenants = spawnTenants(root, POLICY.tenants, all()));
+        return { stop: () => stopTenants(tenants) };
+      },
+    },
+    {
+      name: "scheduler",
+      start: (root) => {
+        const scheduler = spawnScheduler(root, POLICY.scheduler, live.tenants!);
+        return { stop: async () => scheduler.stop() };
+      },
+    },
+    {
+      name: "connections",
+      start: (root) => {
+        const connections = spawnConnections(root, POLICY.connections, {
+          ...{ listener, log, serveBackup },
+          authenticate: login.authenticate,
+          resolve: (tenant, timeline) => resolve(directory, tenant, timeline),
+        });
+        return { stop: async () => connections.stop() };
+      },
+    },
+  ];
+  const onCrash = ({ path, error, decision }: CrashReport): void => {
+    log.error({ err: error, actor: path, next: decision }, "an actor crashed");
+    const isChildOfRoot = path.split("/").length === 2;
+    if (isChildOfRoot && decision === "give-up") onFatal(new Error(`${path} crashed too often`));
+  };
+  const tree = await startTree(NAME, children, onCrash);
+  return { ...tree, tenants: live.tenants!, shared: all() };
+}
+
+function redoDeps({ redo, shared: { log } }: TreeParts): Parameters<typeof spawnRedoPool>[1] {
+  const { processes, pgMajor, template, library } = redo;
+  const walMagic = walFormat(parsePgVersion(pgMajor)).magic;
+  const options = { template, library, walMagic, deadlineMs: REDO_DEADLINE_MS };
+  return {
+    processes,
+    open: (handlers) => startRedoProcess(options, handlers),
+    restart: POLICY.redoPool,
+    workerRestart: POLICY.redoWorker,
+    onLine: (worker, line) => log.warn({ worker }, `walredo: ${line}`),
+  };
+}
+
+async function stopTenants(tenants: ActorRef<TenantsMsg>): Promise<void> {
+  await ask<TenantsMsg, undefined>(tenants, (reply) => ({ kind: "stop", reply }), WAIT_LSN_MS_MAX);
+  tenants.stop();
+}
+
+/** One that is loading is waited for by itself; one that is broken says so by itself. */
+function resolve(directory: Directory, tenant: TenantId, timeline: TimelineId): TimelineLookup {
+  const handle = directory.find(tenant, timeline);
+  if (handle !== undefined) return handle.ref;
+  const why = directory.unusable.get(tenant);
+  const message =
+    why === undefined ? `timeline ${timeline} of tenant ${tenant}` : `tenant ${tenant}: ${why}`;
+  return { error: { kind: "not-found", message } };
+}
+
+const serveBackup: Parameters<typeof spawnConnections>[2]["serveBackup"] = (source, kind) => {
+  const options = { timeS: Math.floor(systemClock.nowMs() / 1000) };
+  return kind === "fullbackup" ? fullBackupTar(source, options) : baseBackupTar(source, options);
+};

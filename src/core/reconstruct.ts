@@ -8,7 +8,7 @@
 import { assert } from "./assert.ts";
 import { LSN_INVALID, Lsn } from "./lsn.ts";
 import { applyOp } from "./page-op.ts";
-import type { RedoRecord } from "./redo-request.ts";
+import { RedoRecords } from "./redo-request.ts";
 import { VERSION, type Version, endsChain } from "./version.ts";
 
 /** Writes the page of an IMAGE version: decompressed, hole filled with zeros, LSN stamped if asked. Throws MalformedInput. */
@@ -27,7 +27,7 @@ export type ChainOutcome =
        * Oldest first, in memory of their own. One list for each key the chain went through: the last
        * is the page's own, those before it belong to databases it was copied from (may be empty).
        */
-      readonly steps: readonly (readonly RedoRecord[])[];
+      readonly steps: readonly RedoRecords[];
     }
   | { readonly kind: "value"; readonly value: Uint8Array; readonly lsn: Lsn }
   | { readonly kind: "tombstone"; readonly lsn: Lsn }
@@ -137,13 +137,13 @@ export class Chain {
   private redo(): ChainOutcome {
     // The request outlives this chain's next read: the records move to memory of their own.
     const bytes = this.scratch.slice(0, this.offsets[this.count]!);
-    const steps: RedoRecord[][] = Array.from({ length: this.step + 1 }, () => []);
+    const indexes: number[][] = Array.from({ length: this.step + 1 }, () => []);
     for (let i = this.count - 1; i >= 0; i--) {
-      const record = bytes.subarray(this.offsets[i]!, this.offsets[i + 1]!);
-      steps[this.step - this.steps[i]!]!.push({ lsn: this.lsns[i]! as Lsn, bytes: record });
+      const index = indexes[this.step - this.steps[i]!]!;
+      index.push(this.lsns[i]!, this.offsets[i]!, this.offsets[i + 1]!);
     }
     const base = this.endType === VERSION.IMAGE ? this.page : undefined;
-    return { kind: "redo", base, steps };
+    return { kind: "redo", base, steps: indexes.map((index) => new RedoRecords(bytes, index)) };
   }
 }
 

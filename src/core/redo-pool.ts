@@ -292,6 +292,6 @@ export class RedoPool<R> {
 
 function costBytes(request: RedoRequest): number {
   let bytes = PAGE_COST_BYTES;
-  for (const step of request.steps) for (const record of step.records) bytes += record.bytes.length;
+  for (const { records } of request.steps) bytes += records.byteLength;
   return bytes;
 }

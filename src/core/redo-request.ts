@@ -10,11 +10,69 @@ export interface RedoRecord {
   readonly bytes: Uint8Array;
 }
 
+const FIELDS = 3;
+
+/**
+ * Records, oldest first, in one piece of memory: hundreds of pages with ten records each are under
+ * way at once, and an object and a view for each record cost more than copying it.
+ */
+export class RedoRecords implements Iterable<RedoRecord> {
+  /** What the records lie in; others may lie there too. */
+  readonly memory: Uint8Array;
+  /** LSN, start and end in `memory` of each. */
+  private readonly index: readonly number[];
+
+  constructor(memory: Uint8Array, index: readonly number[]) {
+    this.memory = memory;
+    this.index = index;
+  }
+
+  static of(records: readonly RedoRecord[]): RedoRecords {
+    const memory = new Uint8Array(records.reduce((sum, { bytes }) => sum + bytes.length, 0));
+    const index: number[] = [];
+    let at = 0;
+    for (const { lsn, bytes } of records) {
+      memory.set(bytes, at);
+      index.push(lsn, at, (at += bytes.length));
+    }
+    return new RedoRecords(memory, index);
+  }
+
+  get count(): number {
+    return this.index.length / FIELDS;
+  }
+
+  lsn(i: number): Lsn {
+    return this.index[i * FIELDS]! as Lsn;
+  }
+
+  start(i: number): number {
+    return this.index[i * FIELDS + 1]!;
+  }
+
+  end(i: number): number {
+    return this.index[i * FIELDS + 2]!;
+  }
+
+  /** Of all records together. */
+  get byteLength(): number {
+    let bytes = 0;
+    for (let i = 0; i < this.count; i++) bytes += this.end(i) - this.start(i);
+    return bytes;
+  }
+
+  *[Symbol.iterator](): Iterator<RedoRecord> {
+    for (let i = 0; i < this.count; i++) {
+      yield { lsn: this.lsn(i), bytes: this.memory.subarray(this.start(i), this.end(i)) };
+    }
+  }
+}
+
 /** Records that name the page by one tag. */
 export interface RedoStep {
   readonly rel: RelTag;
   readonly block: number;
-  readonly records: readonly RedoRecord[];
+  readonly records: RedoRecords;
 }
 
 /**

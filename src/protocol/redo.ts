@@ -7,7 +7,7 @@ import { MalformedInput } from "../core/assert.ts";
 import { REDO_RECORD_BYTES_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
 import { PAGE_BYTES, type RelTag } from "../core/page.ts";
-import type { RedoRequest } from "../core/redo-request.ts";
+import type { RedoRecords, RedoRequest } from "../core/redo-request.ts";
 import { ByteReader } from "./bytes.ts";
 
 /** Version of the pipe protocol; a process that says another is refused. */
@@ -19,6 +19,7 @@ const HEADER_BYTES = 5;
 const TAG_BYTES = 17;
 const LSN_BYTES = 8;
 const RECORD_HEADER_BYTES = 24;
+const LOOP_BYTES_MAX = 128;
 
 const BEGIN = 0x42; // B
 const PUSH = 0x50; // P
@@ -61,7 +62,8 @@ export function redoRequestBytes(request: RedoRequest): number {
   let bytes = (request.steps.length + 1) * (HEADER_BYTES + TAG_BYTES);
   if (request.base !== undefined) bytes += PAGE_BYTES;
   for (const step of request.steps) {
-    for (const record of step.records) bytes += HEADER_BYTES + LSN_BYTES + record.bytes.length;
+    const { count, byteLength } = step.records;
+    bytes += count * (HEADER_BYTES + LSN_BYTES) + byteLength;
   }
   return bytes;
 }
@@ -76,9 +78,11 @@ export function redoRequestProblem(request: RedoRequest): string | undefined {
     return `base image has ${request.base.length} bytes`;
   }
   for (const step of request.steps) {
-    for (const { bytes, lsn } of step.records) {
-      if (bytes.length < RECORD_HEADER_BYTES || bytes.length > REDO_RECORD_BYTES_MAX) {
-        return `record that ends at ${Lsn.format(lsn)} has ${bytes.length} bytes`;
+    const { records } = step;
+    for (let i = 0; i < records.count; i++) {
+      const length = records.end(i) - records.start(i);
+      if (length < RECORD_HEADER_BYTES || length > REDO_RECORD_BYTES_MAX) {
+        return `record that ends at ${Lsn.format(records.lsn(i))} has ${length} bytes`;
       }
     }
   }
@@ -118,12 +122,17 @@ class Encoder {
     if (page !== undefined) this.raw(page);
   }
 
-  apply(lsn: Lsn, record: Uint8Array): void {
-    this.header(APPLY, LSN_BYTES + record.length);
+  apply(records: RedoRecords, i: number): void {
+    const lsn = records.lsn(i);
+    const start = records.start(i);
+    const end = records.end(i);
+    this.header(APPLY, LSN_BYTES + end - start);
     this.view.setUint32(this.at, Lsn.high(lsn));
     this.view.setUint32(this.at + 4, Lsn.low(lsn));
     this.at += LSN_BYTES;
-    this.raw(record);
+    // A view costs more than copying so many bytes one by one.
+    if (end - start > LOOP_BYTES_MAX) this.raw(records.memory.subarray(start, end));
+    else for (let at = start; at < end; at++) this.bytes[this.at++] = records.memory[at]!;
   }
 
   request(request: RedoRequest): void {
@@ -132,7 +141,7 @@ class Encoder {
       if (last !== undefined) this.tag(RETAG, rel, block);
       else if (request.base === undefined) this.tag(BEGIN, rel, block);
       else this.tag(PUSH, rel, block, request.base);
-      for (const record of records) this.apply(record.lsn, record.bytes);
+      for (let i = 0; i < records.count; i++) this.apply(records, i);
       last = { rel, block };
     }
     if (last !== undefined) this.tag(GET, last.rel, last.block);

@@ -57,11 +57,12 @@ export class PageReader {
 
   /** Keeps a page that redo has made of `request`, for later reads. Copies it. */
   remember(rel: RelTag, block: number, request: RedoRequest, page: Uint8Array): void {
-    const last = request.steps.findLast(({ records }) => records.length > 0)?.records.at(-1);
-    if (last === undefined) return;
+    const records = request.steps.findLast((step) => step.records.count > 0)?.records;
+    if (records === undefined) return;
     // A page of a copied database is its page only from the copy on.
     const copy = this.relations.dbCopy(rel.spc, rel.db, request.at);
-    const from = Math.max(last.lsn, copy?.lsn ?? LSN_INVALID) as Lsn;
+    const newest = records.lsn(records.count - 1);
+    const from = Math.max(newest, copy?.lsn ?? LSN_INVALID) as Lsn;
     const upTo = Math.min(request.at, this.store.newestLsn) as Lsn;
     if (from <= upTo) this.cache.put(this.store.id, rel, block, from, upTo, page);
   }
@@ -149,7 +150,7 @@ export class PageReader {
     }
     const steps: RedoStep[] = [];
     outcome.steps.forEach((records, i) => {
-      if (records.length > 0) steps.push({ rel: tags[i]!, block, records });
+      if (records.count > 0) steps.push({ rel: tags[i]!, block, records });
     });
     return { base: outcome.base, steps, at };
   }

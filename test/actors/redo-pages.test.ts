@@ -152,7 +152,7 @@ test("the workload was worth it: all kinds of pages, by records and by images, c
   let records = 0;
   let retagged = 0;
   for (const { history, truth } of rebuilt) {
-    const count = history.request.steps.reduce((sum, step) => sum + step.records.length, 0);
+    const count = history.request.steps.reduce((sum, step) => sum + step.records.count, 0);
     records += count;
     if (history.request.steps.length > 1) retagged++;
     if (count > 0) kinds.set(pageKind(truth), (kinds.get(pageKind(truth)) ?? 0) + 1);

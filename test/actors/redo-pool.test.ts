@@ -10,7 +10,7 @@ import {
   ask,
   startSystem,
 } from "../../src/actors/runtime.ts";
-import type { RedoRequest, RedoResult } from "../../src/core/redo-request.ts";
+import { RedoRecords, type RedoRequest, type RedoResult } from "../../src/core/redo-request.ts";
 import type { RestartPolicy } from "../../src/core/restart-budget.ts";
 import {
   REL,
@@ -116,8 +116,8 @@ describe("pages", () => {
     const request: RedoRequest = {
       ...redoRequest(4),
       steps: [
-        { rel: REL, block: 4, records: [initRecord(REL, 4, 100, 0x10000)] },
-        { rel: own, block: 4, records: [changeRecord(own, 4, 200, 0x10100)] },
+        { rel: REL, block: 4, records: RedoRecords.of([initRecord(REL, 4, 100, 0x10000)]) },
+        { rel: own, block: 4, records: RedoRecords.of([changeRecord(own, 4, 200, 0x10100)]) },
       ],
     };
     const [page] = await pool.redo([request]);

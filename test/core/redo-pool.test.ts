@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 
 import { Lsn } from "../../src/core/lsn.ts";
 import { RedoPool, type RedoPoolEffect } from "../../src/core/redo-pool.ts";
-import type { RedoRequest, RedoResult } from "../../src/core/redo-request.ts";
+import { RedoRecords, type RedoRequest, type RedoResult } from "../../src/core/redo-request.ts";
 
 /** A request that can be told from others: by the block it names. */
 const request = (block: number, recordBytes = 50): RedoRequest => ({
@@ -15,7 +15,7 @@ const request = (block: number, recordBytes = 50): RedoRequest => ({
     {
       rel: { spc: 1, db: 2, rel: 3, fork: 0 },
       block,
-      records: [{ lsn: Lsn.of(8), bytes: new Uint8Array(recordBytes) }],
+      records: RedoRecords.of([{ lsn: Lsn.of(8), bytes: new Uint8Array(recordBytes) }]),
     },
   ],
   at: Lsn.of(8),

@@ -10,7 +10,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 
 import { MalformedInput } from "../../src/core/assert.ts";
 import { Lsn } from "../../src/core/lsn.ts";
-import type { RedoRequest } from "../../src/core/redo-request.ts";
+import { RedoRecords, type RedoRequest } from "../../src/core/redo-request.ts";
 import {
   REDO_HELLO_BYTES,
   RedoAnswers,
@@ -46,10 +46,10 @@ const BATCH: readonly RedoRequest[] = [
       {
         rel: { spc: 1663, db: 5, rel: 0xfffffff0, fork: 0 },
         block: 0xfffffffd,
-        records: [
+        records: RedoRecords.of([
           { lsn: Lsn.parse("0/1000028"), bytes: record(24, 0xaa) },
           { lsn: Lsn.parse("1FFFFF/FFFFFFF8"), bytes: record(300, 0xbb) },
-        ],
+        ]),
       },
     ],
     at: Lsn.of(0),
@@ -57,11 +57,11 @@ const BATCH: readonly RedoRequest[] = [
   {
     base: undefined,
     steps: [
-      { rel: { spc: 1663, db: 5, rel: 1259, fork: 0 }, block: 7, records: [] },
+      { rel: { spc: 1663, db: 5, rel: 1259, fork: 0 }, block: 7, records: RedoRecords.of([]) },
       {
         rel: { spc: 1664, db: 0, rel: 1260, fork: 2 },
         block: 8,
-        records: [{ lsn: Lsn.parse("0/2000000"), bytes: record(25, 0xcc) }],
+        records: RedoRecords.of([{ lsn: Lsn.parse("0/2000000"), bytes: record(25, 0xcc) }]),
       },
     ],
     at: Lsn.of(0),
@@ -86,7 +86,7 @@ describe("requests", () => {
     expect(redoRequestProblem(retagged)).toBeUndefined();
     expect(redoRequestProblem({ ...good, steps: [] })).toMatch(/no step/);
     expect(redoRequestProblem({ ...good, base: new Uint8Array(8191) })).toMatch(/8191 bytes/);
-    const short = [{ lsn: Lsn.of(8), bytes: record(23, 0) }];
+    const short = RedoRecords.of([{ lsn: Lsn.of(8), bytes: record(23, 0) }]);
     expect(redoRequestProblem({ ...good, steps: [{ ...good.steps[0]!, records: short }] })).toMatch(
       /0\/8 has 23 bytes/,
     );

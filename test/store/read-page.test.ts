@@ -103,7 +103,7 @@ function redoOf(read: ReturnType<PageReader["readPage"]>): RedoRequest {
 /** Steps as text: whose page, which records. */
 const stepsOf = ({ steps }: RedoRequest): string[] =>
   steps.map(({ rel, block, records }) => {
-    const bytes = records.map((record) => `${record.lsn}:${record.bytes[0]}`);
+    const bytes = [...records].map((record) => `${record.lsn}:${record.bytes[0]}`);
     return `${rel.db}/${rel.rel} block ${block} ${bytes.join(" ")}`;
   });
 
@@ -274,7 +274,7 @@ test("what a database consists of, as of an LSN", () =>
 // Redo as a toy: what comes out depends on the base and on every record, in order.
 function toyRedo({ base, steps }: RedoRequest): Uint8Array {
   const page = base === undefined ? new Uint8Array(PAGE_BYTES) : base.slice();
-  for (const { bytes, lsn } of steps.flatMap(({ records }) => records)) {
+  for (const { bytes, lsn } of steps.flatMap(({ records }) => [...records])) {
     page[0] = (page[0]! * 31 + bytes[0]! + lsn) & 255;
     page[lsn % PAGE_BYTES]!++;
   }

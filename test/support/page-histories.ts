@@ -8,7 +8,12 @@ import path from "node:path";
 import { Arena } from "../../src/core/arena.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../../src/core/lsn.ts";
 import { PAGE_BYTES, RELSEG_BLOCKS, type RelTag, SPC_GLOBAL } from "../../src/core/page.ts";
-import type { RedoRecord, RedoRequest, RedoStep } from "../../src/core/redo-request.ts";
+import {
+  type RedoRecord,
+  RedoRecords,
+  type RedoRequest,
+  type RedoStep,
+} from "../../src/core/redo-request.ts";
 import type { BlockRef, WalRecord } from "../../src/core/wal-record.ts";
 import { stampPageLsn } from "../../src/protocol/page-header.ts";
 import { WalDecoder } from "../../src/protocol/wal/decoder.ts";
@@ -17,7 +22,7 @@ import { RM, SMGR } from "../../src/protocol/wal/rmgr.ts";
 import { readDbase, readSmgrCreate, readSmgrTruncate } from "../../src/protocol/wal/storage.ts";
 import { runPg } from "./postgres.ts";
 
-interface Step extends RedoStep {
+interface Step extends Omit<RedoStep, "records"> {
   readonly records: RedoRecord[];
 }
 
@@ -211,7 +216,8 @@ export function collectHistories(
   }
   const histories: PageHistory[] = [];
   for (const chains of collector.chains.values()) {
-    for (const { rel, block, base, steps } of chains.values()) {
+    for (const { rel, block, base, steps: lists } of chains.values()) {
+      const steps = lists.map((s) => ({ ...s, records: RedoRecords.of(s.records) }));
       histories.push({ rel, block, request: { base, steps, at: decoder.lastEnd } });
     }
   }

@@ -3,7 +3,7 @@
 
 import { Lsn } from "../../src/core/lsn.ts";
 import { type RelTag, SPC_DEFAULT } from "../../src/core/page.ts";
-import type { RedoRecord, RedoRequest } from "../../src/core/redo-request.ts";
+import { type RedoRecord, RedoRecords, type RedoRequest } from "../../src/core/redo-request.ts";
 import { ByteWriter } from "../../src/protocol/bytes.ts";
 import { walFormat } from "../../src/protocol/wal/format.ts";
 import { RM } from "../../src/protocol/wal/rmgr.ts";
@@ -40,7 +40,11 @@ export function poisonRecord(rel: RelTag, block: number, lsn: number): RedoRecor
 }
 
 export function redoRequest(block: number, ...records: readonly RedoRecord[]): RedoRequest {
-  return { base: undefined, steps: [{ rel: REL, block, records }], at: Lsn.of(0x1000000) };
+  return {
+    base: undefined,
+    steps: [{ rel: REL, block, records: RedoRecords.of(records) }],
+    at: Lsn.of(0x1000000),
+  };
 }
 
 /** A page that bears `marker`. */

@@ -43,6 +43,9 @@ export interface TimelineHandle {
     (() => { readonly second: number; readonly value: Uint8Array } | undefined) | undefined;
   /** LSNs that its own readers need, whatever its cutoff. */
   readonly pins?: (() => readonly Pin[]) | undefined;
+  /** How merging its layers goes. */
+  readonly merge?:
+    (() => { readonly merging: boolean; readonly failure: string | undefined }) | undefined;
   readonly facts: TimelineFacts;
 }
 

@@ -22,6 +22,7 @@ import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-
 import type { TenantHandle, TimelineHandle } from "./directory.ts";
 import type { ActorRef, ActorSpec, Reply } from "./runtime.ts";
 import { type BranchRequest, branch } from "./tenant-branch.ts";
+import { removeTimelines } from "./tenant-remove.ts";
 import { type TenantShared, type TenantState, adopt } from "./tenant-timelines.ts";
 
 type Refusable<T> = Reply<Result<T, AdminError>>;
@@ -44,6 +45,13 @@ export type TenantMsg =
       readonly timeline: TimelineId;
       readonly source: WalSource | undefined;
       readonly reply: Refusable<undefined>;
+    }
+  /** Deletes a timeline, with its branches if asked to; answers their names. */
+  | {
+      readonly kind: "remove";
+      readonly timeline: TimelineId;
+      readonly recursive: boolean;
+      readonly reply: Refusable<readonly string[]>;
     }
   /** After a crash: the timelines of the life before have closed their files. */
   | { readonly kind: "begin"; readonly life: TenantState }
@@ -158,6 +166,8 @@ function receive(state: TenantState, msg: TenantMsg): void {
     case "adopt":
     case "set-source":
       return answer(state, msg);
+    case "remove":
+      return removeTimelines(state, msg.timeline, msg.recursive, msg.reply);
     case "begin":
       if (msg.life === state) adoptAll(state);
       return;
@@ -172,7 +182,7 @@ function receive(state: TenantState, msg: TenantMsg): void {
 }
 
 /** Requests that change the catalog: a disk that is full or damaged refuses them and ends nothing. */
-function answer(state: TenantState, msg: Exclude<Asked, { kind: "stop" }>): void {
+function answer(state: TenantState, msg: Exclude<Asked, { kind: "stop" | "remove" }>): void {
   try {
     if (msg.kind === "branch") msg.reply.answer(branch(state, msg.request));
     else if (msg.kind === "adopt") msg.reply.answer(adoptKnown(state, msg.timeline));

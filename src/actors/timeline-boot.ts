@@ -91,6 +91,10 @@ export function loaded(state: TimelineState): void {
     pendingCommits: () => intake.ingest.pendingCommits(),
     readFrom: state.readFrom,
     pins: () => pinsOf(state),
+    merge: () => ({
+      merging: state.retention.job !== undefined,
+      failure: state.retention.failure,
+    }),
   });
   refreshLeases(state);
   announce(state, found);

@@ -30,7 +30,6 @@ import { parseConninfo } from "../protocol/conninfo.ts";
 import { StoreFull } from "../store/store-errors.ts";
 import { bootstrapTimeline } from "./bootstrap.ts";
 import { checkTenant } from "./check.ts";
-import { checkpoint } from "./checkpoint.ts";
 import type { Computes } from "./computes.ts";
 import { dumpKey } from "./dump.ts";
 import { Finder, refuse } from "./finder.ts";
@@ -39,6 +38,7 @@ import { NameInUse } from "./import.ts";
 import { ImportRunning, ImportStopped, type Imports } from "./imports.ts";
 import { tenantInfo, timelineInfo, unusableTenants } from "./info.ts";
 import { metricsSource } from "./metrics.ts";
+import { retentionManagement } from "./retention.ts";
 import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
 
 export interface ManagementDeps {
@@ -124,7 +124,7 @@ export function createManagement(deps: ManagementDeps): Management {
       ),
     lease: (ref, timelineRef, lsn) =>
       finder.withTimeline(ref, timelineRef, (_tenant, timeline) => lease(timeline, lsn)),
-    checkpoint: (ref, timelineRef) => finder.withTimeline(ref, timelineRef, checkpoint),
+    ...retentionManagement(deps.shared, finder),
     check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
     shutdown: () => {
       deps.shutdown();

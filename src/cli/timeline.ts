@@ -6,6 +6,7 @@ import { MalformedInput } from "../core/assert.ts";
 import { Lsn } from "../core/lsn.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 import { CommandFailed, contextOf } from "./context.ts";
+import { compactCommand, deleteCommand, gcCommand, retentionCommand } from "./retention.ts";
 import { formatBytes, formatMs, sourceText, stateText, table } from "./format.ts";
 
 /** How often `wait` asks, ms. */
@@ -24,6 +25,10 @@ export function timelineCommand(): Command {
   timeline.addCommand(showCommand());
   timeline.addCommand(createCommand());
   timeline.addCommand(waitCommand());
+  timeline.addCommand(retentionCommand());
+  timeline.addCommand(gcCommand());
+  timeline.addCommand(compactCommand());
+  timeline.addCommand(deleteCommand());
   return timeline;
 }
 

@@ -11,6 +11,7 @@ import type {
   TenantInfo,
   TimelineInfo,
 } from "../protocol/api.ts";
+import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
 import type { CheckReport, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
 
@@ -95,6 +96,17 @@ export class Client {
   /** Seals what the timeline holds in memory. */
   checkpoint = (timeline: string): Promise<TimelineInfo> =>
     this.call("PUT", `${this.timelinePath(timeline)}/checkpoint`);
+  retention = (timeline: string): Promise<RetentionInfo> =>
+    this.call("GET", `${this.timelinePath(timeline)}/retention`);
+  gc = (timeline: string, request: GcRequest): Promise<RetentionInfo> =>
+    this.call("PUT", `${this.timelinePath(timeline)}/do_gc`, request);
+  compact = (timeline: string): Promise<RetentionInfo> =>
+    this.call("PUT", `${this.timelinePath(timeline)}/compact`);
+  deleteTimeline = (
+    timeline: string,
+    recursive: boolean,
+  ): Promise<{ readonly deleted: readonly string[] }> =>
+    this.call("DELETE", this.timelinePath(timeline), undefined, { recursive: String(recursive) });
   check = (): Promise<CheckReport> => this.call("POST", `${this.tenantPath}/check`);
 
   private timelinePath(nameOrId: string): string {

@@ -9,6 +9,7 @@ import type { Lsn } from "../core/lsn.ts";
 import type { RelTag } from "../core/page.ts";
 import type { Result } from "../core/result.ts";
 import type { LsnByTimestamp, PageVersionInfo, TenantInfo, TimelineInfo } from "../protocol/api.ts";
+import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
 import type { CheckReport, ReloadedKeys, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 
@@ -135,6 +136,18 @@ export interface Management {
 
   /** Seals what the timeline holds in memory; answers when that is done. */
   checkpoint(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
+  /** What is kept of the timeline, and why. */
+  retention(tenant: TenantRef, timeline: TimelineRef): Answer<RetentionInfo>;
+  /** Moves the cutoff. */
+  collect(tenant: TenantRef, timeline: TimelineRef, request: GcRequest): Answer<RetentionInfo>;
+  /** Seals, and merges all layers; answers when that is done. */
+  compact(tenant: TenantRef, timeline: TimelineRef): Answer<RetentionInfo>;
+  /** Refused while it has branches, unless `recursive`. The names of what was deleted. */
+  deleteTimeline(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    recursive: boolean,
+  ): Answer<readonly string[]>;
   /** Walks the whole store and reports every broken invariant. */
   check(tenant: TenantRef): Answer<CheckReport>;
   /** Takes the public keys of tokens that are there now; all of them or, with a refusal, none. */

@@ -14,6 +14,7 @@ import Fastify, {
 import { type AuditEntry, type CheckToken, type RouteInfo, authorize } from "./authorize.ts";
 import { errorBody, thrownToHttp } from "./errors.ts";
 import type { Management } from "./management.ts";
+import { retentionRoutes } from "./routes-retention.ts";
 import { statusRoutes } from "./routes-status.ts";
 import { tenantRoutes } from "./routes-tenants.ts";
 import { timelineRoutes } from "./routes-timelines.ts";
@@ -87,6 +88,7 @@ export function buildApp(management: Management, options: Omit<HttpOptions, "por
   statusRoutes(app, management);
   tenantRoutes(app, management);
   timelineRoutes(app, management);
+  retentionRoutes(app, management);
   workRoutes(app, management);
   return app;
 }

@@ -118,6 +118,10 @@ export function removeOrphanTimelines(root: string, tenant: TenantId, catalog: C
   }
 }
 
+/** As removeTimelineFiles, off the event loop: gigabytes take a while. */
+export const removeTimelineFilesLater = (timelineDirectory: string): Promise<void> =>
+  fs.promises.rm(timelineDirectory, { recursive: true, force: true });
+
 /** Removes a timeline's files, after its catalog entry. */
 export function removeTimelineFiles(timelineDirectory: string): void {
   fs.rmSync(timelineDirectory, { recursive: true, force: true });

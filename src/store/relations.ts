@@ -84,6 +84,15 @@ export class Relations {
     return blocks * PAGE_BYTES;
   }
 
+  /** Bytes of all relations of all databases. Walks all sizes. */
+  logicalSize(at: Lsn): number {
+    let blocks = 0;
+    for (const { value } of this.live(KIND.REL_SIZE, undefined, undefined, at)) {
+      blocks += decodeSize(value, "a relation's size");
+    }
+    return blocks * PAGE_BYTES;
+  }
+
   /** Blocks of an SLRU segment, or MISSING. */
   slruSize(slru: number, segment: number, at: Lsn): number {
     const group = { kind: KIND.SLRU_SIZE, a: slru, b: 0, c: segment, d: 0 };

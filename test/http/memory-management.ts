@@ -16,6 +16,7 @@ import type {
 } from "../../src/http/management.ts";
 import type { TenantInfo, TimelineInfo } from "../../src/protocol/api.ts";
 import type { Status } from "../../src/protocol/api-status.ts";
+import type { RetentionInfo } from "../../src/protocol/api-retention.ts";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 
 export const TENANT = "000102030405060708090a0b0c0d0e0f" as TenantId;
@@ -143,6 +144,14 @@ export function memoryManagement(): MemoryManagement {
       if (found.ok) memory.asked.checkpoints++;
       return found;
     },
+    retention: async (tenant, ref) => retained(find(tenant, ref)),
+    collect: async (tenant, ref) => retained(find(tenant, ref)),
+    compact: async (tenant, ref) => retained(find(tenant, ref)),
+    deleteTimeline: async (tenant, ref) => {
+      const found = find(tenant, ref);
+      if (!found.ok) return found;
+      return ok([found.value.name]);
+    },
     lease: async () => ok(Date.parse(STARTED)),
     check: async () => ok({ layers: 2, versions: 10, ms: 1.5, problems: memory.problems }),
     shutdown: async () => {
@@ -151,6 +160,17 @@ export function memoryManagement(): MemoryManagement {
     },
   };
   return memory;
+}
+
+function retained(found: Result<TimelineInfo, AdminError>): Result<RetentionInfo, AdminError> {
+  if (!found.ok) return found;
+  return ok({
+    ...{ timeline_id: found.value.timeline_id, name: found.value.name },
+    ...{ cutoff_lsn: LAST, last_record_lsn: LAST, window_ms: 1, wal_bytes: 2, tiers: 1 },
+    pins: [{ lsn: LAST, reason: "branch", timeline_id: found.value.timeline_id }],
+    ...{ logical_size: 3, physical_size: 4, window_size: 5, below_cutoff_size: 6 },
+    merging: false,
+  });
 }
 
 const missing = (what: string): Result<never, AdminError> => err({ kind: "not-found", what });

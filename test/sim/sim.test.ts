@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Simulator } from "./simulator.ts";
 
-const SEEDS = 25;
+const SEEDS = 10;
 
 test(`${SEEDS} seeds: every read that retention permits is right, every other is refused`, async () => {
   const sum = { reads: 0, refused: 0, merges: 0, crashes: 0, images: 0 };
@@ -15,8 +15,8 @@ test(`${SEEDS} seeds: every read that retention permits is right, every other is
     }
   }
   // The seeds are worth nothing when they do not get that far.
-  expect(sum.refused).toBeGreaterThan(100);
-  expect(sum.merges).toBeGreaterThan(50);
-  expect(sum.crashes).toBeGreaterThan(20);
-  expect(sum.images).toBeGreaterThan(10);
+  expect(sum.refused).toBeGreaterThan(40);
+  expect(sum.merges).toBeGreaterThan(20);
+  expect(sum.crashes).toBeGreaterThan(8);
+  expect(sum.images).toBeGreaterThan(5);
 });

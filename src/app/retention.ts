@@ -1,0 +1,158 @@
+// What of a timeline is kept and why, as the management API shows it; the cutoff and merges on demand.
+
+import type { TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import { ask } from "../actors/runtime.ts";
+import type { TenantShared } from "../actors/tenant-timelines.ts";
+import type { TenantMsg } from "../actors/tenant.ts";
+import type { TimelineMsg } from "../actors/timeline-messages.ts";
+import { cutoffOf, retainedFamily, retentionPolicy } from "../actors/timeline-retention.ts";
+import type { AdminError } from "../core/admin-error.ts";
+import type { Pin } from "../core/gc.ts";
+import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import { Lsn } from "../core/lsn.ts";
+import { type Result, err, ok } from "../core/result.ts";
+import { formatTime } from "../core/time-text.ts";
+import type { GcRequest, PinInfo, RetentionInfo } from "../protocol/api-retention.ts";
+import type { Management } from "../http/management.ts";
+import { checkpoint } from "./checkpoint.ts";
+import type { Finder } from "./finder.ts";
+
+const unavailable = (message: string): Result<never, AdminError> =>
+  err({ kind: "unavailable", message });
+
+/** The part of the management interface that is about retention. */
+export function retentionManagement(
+  shared: TenantShared,
+  finder: Finder,
+): Pick<Management, "checkpoint" | "retention" | "collect" | "compact" | "deleteTimeline"> {
+  return {
+    checkpoint: (ref, timelineRef) => finder.withTimeline(ref, timelineRef, checkpoint),
+    retention: (ref, timelineRef) =>
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
+        retentionInfo(shared, tenant, timeline),
+      ),
+    collect: (ref, timelineRef, request) =>
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
+        collect(shared, tenant, timeline, request),
+      ),
+    compact: (ref, timelineRef) =>
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
+        compact(shared, tenant, timeline),
+      ),
+    deleteTimeline: (ref, timelineRef, recursive) =>
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
+        deleteTimeline(tenant, timeline, recursive),
+      ),
+  };
+}
+
+function retentionInfo(
+  shared: TenantShared,
+  tenant: TenantHandle,
+  timeline: TimelineHandle,
+): Result<RetentionInfo, AdminError> {
+  const { store, readFrom, facts } = timeline;
+  const { name } = timeline.entry;
+  if (store === undefined || readFrom === undefined) {
+    return unavailable(`timeline "${name}" is not loaded; retry in a moment`);
+  }
+  const { catalog, id } = tenant;
+  const entry = catalog.timeline(timeline.entry.id) ?? timeline.entry;
+  const cutoff = cutoffOf(shared.directory, id, entry);
+  const { pins } = retainedFamily(shared.directory, id, catalog, shared.clock.nowMs());
+  const below = pins(entry.id).filter(({ lsn }) => lsn < cutoff);
+  const { tiers } = store;
+  const sizeOf = (which: (lastLsn: Lsn) => boolean): number =>
+    tiers.reduce((sum, { bytes, lastLsn }) => sum + (which(lastLsn) ? bytes : 0), 0);
+  const { visible } = facts.positions;
+  const { windowMs, walBytes } = retentionPolicy(catalog);
+  const { merge } = timeline;
+  return ok({
+    timeline_id: entry.id,
+    name,
+    cutoff_lsn: Lsn.format(cutoff),
+    last_record_lsn: Lsn.format(visible),
+    window_ms: windowMs,
+    wal_bytes: walBytes,
+    pins: below.sort((x, y) => y.lsn - x.lsn).map((pin) => pinInfo(tenant, pin)),
+    logical_size: readFrom.pages.relations.logicalSize(visible),
+    physical_size: store.sealedBytes,
+    window_size: sizeOf((lastLsn) => lastLsn > cutoff),
+    below_cutoff_size: sizeOf((lastLsn) => lastLsn <= cutoff),
+    tiers: tiers.length,
+    merging: merge?.().merging ?? false,
+    ...(merge?.().failure !== undefined && { failure: merge().failure! }),
+  });
+}
+
+function pinInfo(tenant: TenantHandle, { lsn, reason }: Pin): PinInfo {
+  const at = { lsn: Lsn.format(lsn), reason: reason.kind };
+  switch (reason.kind) {
+    case "branch": {
+      const name = tenant.timelines.get(reason.child)?.entry.name;
+      return {
+        ...at,
+        timeline_id: reason.child,
+        ...(name !== undefined && { timeline_name: name }),
+      };
+    }
+    case "lease":
+      return { ...at, owner: reason.owner, expires_at: formatTime(reason.expiresAtMs * 1000) };
+    case "reader":
+      return at;
+  }
+}
+
+/** Moves the cutoff now. What lies below goes when layers are merged. */
+async function collect(
+  shared: TenantShared,
+  tenant: TenantHandle,
+  timeline: TimelineHandle,
+  request: GcRequest,
+): Promise<Result<RetentionInfo, AdminError>> {
+  // A horizon in bytes alone means: whatever its age.
+  const windowMs = request.window_ms ?? (request.gc_horizon === undefined ? undefined : 0);
+  const moved = await ask<TimelineMsg, Lsn | undefined>(
+    timeline.ref,
+    (reply) => ({ kind: "collect", windowMs, walBytes: request.gc_horizon, reply }),
+    WAIT_LSN_MS_MAX,
+  );
+  if (moved === "timed-out" || moved === undefined) {
+    return unavailable(`timeline "${timeline.entry.name}" cannot move its cutoff now; retry`);
+  }
+  return retentionInfo(shared, tenant, timeline);
+}
+
+/** Seals what is in memory and merges all sealed layers into one tier. */
+async function compact(
+  shared: TenantShared,
+  tenant: TenantHandle,
+  timeline: TimelineHandle,
+): Promise<Result<RetentionInfo, AdminError>> {
+  const sealed = await checkpoint(tenant, timeline);
+  if (!sealed.ok) return sealed;
+  const merged = await ask<TimelineMsg, Result<undefined, string>>(
+    timeline.ref,
+    (reply) => ({ kind: "compact", reply }),
+    COMPACT_MS_MAX,
+  );
+  const { name } = timeline.entry;
+  if (merged === "timed-out") return unavailable(`"${name}" is still being merged; it goes on`);
+  if (!merged.ok) return unavailable(`"${name}": ${merged.error}`);
+  return retentionInfo(shared, tenant, timeline);
+}
+
+/** Deletes a timeline and, if asked to, all that descend from it. */
+async function deleteTimeline(
+  tenant: TenantHandle,
+  timeline: TimelineHandle,
+  recursive: boolean,
+): Promise<Result<readonly string[], AdminError>> {
+  const removed = await ask<TenantMsg, Result<readonly string[], AdminError>>(
+    tenant.ref,
+    (reply) => ({ kind: "remove", timeline: timeline.entry.id, recursive, reply }),
+    COMPACT_MS_MAX,
+  );
+  if (removed !== "timed-out") return removed;
+  return unavailable(`"${timeline.entry.name}" is still being deleted`);
+}

@@ -1,0 +1,58 @@
+// /v1/tenant/:tenant/timeline/:timeline: retention, do_gc and compact (as Neon's page server has them),
+// deletion.
+
+import Type from "typebox";
+import { ok } from "../core/result.ts";
+import { GcRequest } from "../protocol/api-retention.ts";
+import { answer } from "./errors.ts";
+import type { Management } from "./management.ts";
+import { parseTenantRef, parseTimelineRef } from "./params.ts";
+import type { App } from "./server.ts";
+
+const TIMELINE = "/v1/tenant/:tenant/timeline/:timeline";
+const Params = Type.Object({ tenant: Type.String(), timeline: Type.String() });
+
+export function retentionRoutes(app: App, management: Management): void {
+  app.get(
+    `${TIMELINE}/retention`,
+    { schema: { params: Params }, config: { permission: "read" } },
+    async (request, reply) => {
+      const { tenant, timeline } = parse(request.params);
+      return answer(reply, await management.retention(tenant, timeline));
+    },
+  );
+
+  app.put(
+    `${TIMELINE}/do_gc`,
+    { schema: { params: Params, body: GcRequest }, config: { permission: "change" } },
+    async (request, reply) => {
+      const { tenant, timeline } = parse(request.params);
+      return answer(reply, await management.collect(tenant, timeline, request.body));
+    },
+  );
+
+  app.put(
+    `${TIMELINE}/compact`,
+    { schema: { params: Params }, config: { permission: "change" } },
+    async (request, reply) => {
+      const { tenant, timeline } = parse(request.params);
+      return answer(reply, await management.compact(tenant, timeline));
+    },
+  );
+
+  const Query = Type.Object({ recursive: Type.Optional(Type.Boolean()) });
+  app.delete(
+    TIMELINE,
+    { schema: { params: Params, querystring: Query }, config: { permission: "change" } },
+    async (request, reply) => {
+      const { tenant, timeline } = parse(request.params);
+      const recursive = request.query.recursive === true;
+      const deleted = await management.deleteTimeline(tenant, timeline, recursive);
+      return answer(reply, deleted.ok ? ok({ deleted: deleted.value }) : deleted);
+    },
+  );
+}
+
+function parse(params: { readonly tenant: string; readonly timeline: string }) {
+  return { tenant: parseTenantRef(params.tenant), timeline: parseTimelineRef(params.timeline) };
+}

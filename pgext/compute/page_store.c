@@ -10,6 +10,7 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
@@ -153,9 +154,15 @@ write_failed(PageKey key)
 			 errhint("Check free disk space.")));
 }
 
+/*
+ * The shutdown checkpoint writes pages that nobody will read again: their WAL is what counts. It must
+ * not fail for want of room, or the last of that WAL would not be sent.
+ */
 static void
 store_full(void)
 {
+	if (AmCheckpointerProcess() && ShutdownRequestPending)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DISK_FULL),
 			 errmsg("the store of changed pages is full (%d MB)", setting_page_store_mb),
@@ -170,7 +177,10 @@ add_page(int fd, PageKey key, const char *page)
 	uint32		slot;
 
 	if (!take_slot(&slot))
+	{
 		store_full();
+		return;
+	}
 	if (!write_slot(fd, slot, page))
 	{
 		store->free_slots[store->free_count++] = slot;
@@ -181,6 +191,7 @@ add_page(int fd, PageKey key, const char *page)
 	{
 		store->free_slots[store->free_count++] = slot;
 		store_full();
+		return;
 	}
 	stored->slot = slot;
 }

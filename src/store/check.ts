@@ -69,7 +69,9 @@ class StoreCheck {
         await this.checkLayer(timeline, sealed, byId);
       }
       const directory = walPath(this.target.directoryOf(timeline));
-      const { segments } = await checkWal(directory, timeline.sealedLsn, this.report);
+      // As it is now: a seal during the walk lets go of WAL that was needed when it began.
+      const now = catalog.timeline(timeline.id) ?? timeline;
+      const { segments } = await checkWal(directory, now.sealedLsn, this.report);
       this.walSegments += segments;
     }
     const { layers, versions, walSegments, problems } = this;

@@ -226,6 +226,28 @@ finds("WAL that begins too late", ["I8"], (fixture) => {
   writeWal(fixture, [1, segment(1)]);
 });
 
+test("WAL that is let go while the walker walks was sealed before", () =>
+  inScratch(async (directory) => {
+    const fixture = new StoreFixture(directory);
+    await goodStore(fixture);
+    writeWal(fixture, [0, segment(0)], [1, segment(1)]);
+    const { catalog } = fixture;
+    const { problems } = await checkStore({
+      catalog,
+      files: fixture.files,
+      directoryOf: ({ id }) => fixture.timelineDirectory(parseInt(id, 16)),
+      turn: () => {
+        const entry = catalog.timeline(timelineId(0))!;
+        const sealedLsn = (WAL_SEGMENT_BYTES + 600) as Lsn;
+        catalog.change((change) => change.putTimeline({ ...entry, sealedLsn }));
+        fs.rmSync(`${walPath(fixture.timelineDirectory(0))}/${segmentName(1, 0)}`, { force: true });
+        return Promise.resolve();
+      },
+    });
+    expect(problems).toEqual([]);
+    await fixture.close();
+  }));
+
 finds("a WAL page at the wrong place", ["I8"], (fixture) => {
   writeWal(fixture, [0, segment(1)]);
 });

@@ -109,7 +109,10 @@ export class RestartRounds {
   async begin(): Promise<void> {
     const { say, scale } = this.options;
     const { server } = this;
-    this.primary = await startPostgres({ settings: { checkpoint_timeout: "30s" } });
+    this.primary = await startPostgres({
+      // One checkpoint in a run or two: each is followed by images of all pages again.
+      settings: { checkpoint_timeout: "2min", max_wal_size: "4GB" },
+    });
     await initPgbench(this.primary.port, scale);
     await server.start();
     await server.done(await server.client.follow({ conninfo: this.primary.uri, name: FOLLOWED }));

@@ -207,6 +207,6 @@ export const CHECK_RUNS_PER_TURN = 500;
 /** Timelines of the process that are merged at one time. One keeps a disk and a redo process busy; two, so that a large one does not hold up all others. */
 export const MERGES_MAX = 2;
 /** A base backup that has read nothing for this long, ms, is no reason any more to keep its LSN. */
-export const READER_PIN_MS = 60 * 60_000;
+export const READER_PIN_MS = 10 * 60_000;
 /** Merging or deleting on request must be over within this time, ms, or the caller is told that it goes on. */
 export const COMPACT_MS_MAX = 10 * 60_000;

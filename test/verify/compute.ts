@@ -5,7 +5,7 @@
 //
 //   --set name=value   a PostgreSQL setting of both servers (repeatable)
 //   --source DIR       unpacked sources of PostgreSQL 15; without, apt-get source is asked
-//   --connections N    tests that run at a time; tiny buffers bear no more than two
+//   --connections N    tests that run at a time; with 128kB of buffers no more than one finds enough
 //   --keep             leave the suites' outputs
 
 import { spawnSync } from "node:child_process";

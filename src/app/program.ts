@@ -221,7 +221,7 @@ function pageServiceConninfo(listenHost: string, port: number): string {
 }
 
 /** A library beside the sources: pgext/build of the checkout, whether this file was compiled or not. */
-function libraryPath(name: string): string {
+export function libraryPath(name: string): string {
   const here = path.dirname(fileURLToPath(import.meta.url));
   const root = here.split(path.sep).includes("dist")
     ? path.resolve(here, "../../..")

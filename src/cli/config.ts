@@ -23,12 +23,15 @@ export function configCommand(): Command {
     .option("--config <file>", "TOML file of settings (default: PAGESERVER_CONFIG)")
     .addHelpText("after", HELP)
     .action(async (options: { config?: string }, command: Command) => {
-      const { settings } = await load(options.config);
+      const { settings } = await loadSettings(options.config);
       contextOf(command).print(settings, () => words(settings));
     });
 }
 
-async function load(file: string | undefined): Promise<ReturnType<typeof loadConfig>> {
+/** The settings that `serve` would have. Throws CommandFailed with what is wrong. */
+export async function loadSettings(
+  file: string | undefined,
+): Promise<ReturnType<typeof loadConfig>> {
   const { readConfigFile } = await import("../main.ts");
   try {
     return loadConfig({}, process.env, readConfigFile(file));

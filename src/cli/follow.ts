@@ -24,7 +24,10 @@ export function followCommand(): Command {
     .argument("<uri>", "connection string of the primary")
     .requiredOption("--name <name>", "name of the new timeline")
     .option("--max-rate <bytes>", "limit of the base backup a second, e.g. 20M")
-    .option("--slot <name>", "name of the replication slot (default: made from the timeline's name)")
+    .option(
+      "--slot <name>",
+      "name of the replication slot (default: made from the timeline's name)",
+    )
     .addHelpText("after", HELP)
     .action(
       async (

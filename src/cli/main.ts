@@ -7,6 +7,7 @@ import { checkCommand } from "./check.ts";
 import { computeCommand } from "./compute.ts";
 import { configCommand } from "./config.ts";
 import { DEFAULT_API, EXIT, failure } from "./context.ts";
+import { doctorCommand } from "./doctor.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
 import { serveCommand } from "./serve.ts";
@@ -39,6 +40,7 @@ function program(): Command {
   const commands = [
     serveCommand(),
     configCommand(),
+    doctorCommand(),
     followCommand(),
     branchCommand(),
     computeCommand(),

@@ -52,6 +52,10 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
     from: ["src/core/", "src/cli/", "src/main.ts", "src/config.ts"],
     packages: ["commander"],
   },
+  "src/cli/doctor.ts": {
+    from: ["src/core/", "src/cli/", "src/app/doctor.ts"],
+    packages: ["commander"],
+  },
   // Puts the program together; only main.ts knows it.
   "src/app/": {
     from: [

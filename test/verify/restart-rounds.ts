@@ -23,6 +23,8 @@ import { Upstream } from "./upstream.ts";
 
 const FOLLOWED = "prod";
 const SERVED = "main";
+/** Transactions a second on each. */
+const RATE = 200;
 /** How long a server works before it is killed, ms. */
 const WORK_MS = { from: 200, to: 1_500 };
 /** Between the request to seal and the kill, ms: a seal of a second's changes takes tens of them. */
@@ -124,7 +126,10 @@ export class RestartRounds {
       [SERVED, await Upstream.connect(this.compute.uri, this.compute.log)],
     ]);
     this.journal = await Journal.start(this.compute.uri, 2);
-    this.benches = [new Pgbench(this.primary.port, 2, 300), new Pgbench(this.compute.port, 2, 300)];
+    this.benches = [
+      new Pgbench(this.primary.port, 2, RATE),
+      new Pgbench(this.compute.port, 2, RATE),
+    ];
     say(`following "${FOLLOWED}", compute on "${SERVED}", pgbench on both`);
   }
 

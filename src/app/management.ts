@@ -62,12 +62,9 @@ const textOf = (error: unknown): string => (error instanceof Error ? error.messa
 export function createManagement(deps: ManagementDeps): Management {
   const { directory, jobs, computes } = deps;
   const finder = new Finder(directory);
-  const metrics = metricsSource(deps.status);
   return {
+    ...ofTheServer(deps),
     resolve: (tenant, timeline) => finder.resolve(tenant, timeline),
-    reloadKeys: deps.reloadKeys,
-    metrics: async () => ok(await metrics()),
-    status: () => Promise.resolve(ok(deps.status())),
     listTenants: () => {
       const all = [...directory.tenants.values()];
       const usable = all.map((tenant) => tenantInfo(tenant, all.length === 1));
@@ -126,6 +123,18 @@ export function createManagement(deps: ManagementDeps): Management {
       finder.withTimeline(ref, timelineRef, (_tenant, timeline) => lease(timeline, lsn)),
     ...retentionManagement(deps.shared, finder),
     check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
+  };
+}
+
+/** What concerns no tenant. */
+function ofTheServer(
+  deps: ManagementDeps,
+): Pick<Management, "status" | "metrics" | "reloadKeys" | "shutdown"> {
+  const metrics = metricsSource(deps.status);
+  return {
+    status: () => Promise.resolve(ok(deps.status())),
+    metrics: async () => ok(await metrics()),
+    reloadKeys: deps.reloadKeys,
     shutdown: () => {
       deps.shutdown();
       return Promise.resolve(ok(undefined));

@@ -55,7 +55,9 @@ export class Retention {
   leases: readonly LeaseEntry[] = [];
   /** Long reads, LSN to the steady ms until which it is kept. */
   readonly readers = new Map<Lsn, number>();
+  /** Who asked for the merge under way; who asked meanwhile, for the next. */
   readonly waiters: Reply<Result<undefined, string>>[] = [];
+  readonly asked: Reply<Result<undefined, string>>[] = [];
   /** For which layers and cutoff nothing was due. */
   private quiet: { readonly layers: unknown; readonly cutoff: Lsn } | undefined;
 
@@ -310,7 +312,8 @@ function entered(state: TimelineState, job: MergeJob): void {
   merging.delete(state);
   deps.log.info({ ...job.counts }, "layers merged");
   for (const reply of retention.waiters.splice(0)) reply.answer(ok(undefined));
-  beginDue(state);
+  if (retention.asked.length > 0) beginAsked(state);
+  else beginDue(state);
 }
 
 /** The tiers stay as they were; it is tried again later. */
@@ -324,20 +327,33 @@ export function failed(state: TimelineState, error: unknown): void {
   retention.mergeDueMs = deps.clock.steadyMs() + MERGE_RETRY_MS;
   deps.log.error({ err: error }, "layers could not be merged; it is tried again");
   void job?.abandon();
-  for (const reply of retention.waiters.splice(0)) reply.answer(err(retention.failure));
+  refuseWaiters(retention, retention.failure);
+}
+
+function refuseWaiters({ waiters, asked }: Retention, why: string): void {
+  for (const reply of [...waiters.splice(0), ...asked.splice(0)]) reply.answer(err(why));
 }
 
 /** Merges everything now; answered when that has happened. */
 export function compactNow(state: TimelineState, reply: Reply<Result<undefined, string>>): void {
-  const { wal, retention, deps } = state;
+  const { wal, retention } = state;
   if (wal === undefined || state.phase.kind !== "active") {
     return reply.answer(err("the timeline is not loaded"));
   }
-  if (retention.job !== undefined)
-    return reply.answer(err("a merge is under way; try again later"));
+  retention.asked.push(reply);
+  if (retention.job === undefined) beginAsked(state);
+}
+
+function beginAsked(state: TimelineState): void {
+  const { wal, retention, deps } = state;
+  if (wal === undefined) return;
+  const waiting = retention.asked.splice(0);
   const plan = mergeAll(wal.store.tiers);
-  if (plan === undefined) return reply.answer(ok(undefined));
-  retention.waiters.push(reply);
+  if (plan === undefined) {
+    for (const reply of waiting) reply.answer(ok(undefined));
+    return;
+  }
+  retention.waiters.push(...waiting);
   const entry = timelineEntryOf(deps.catalog, deps.timelineId);
   begin(state, plan, cutoffOf(deps.directory, deps.tenantId, entry));
 }
@@ -346,7 +362,7 @@ export function compactNow(state: TimelineState, reply: Reply<Result<undefined, 
 export async function endRetention(state: TimelineState): Promise<void> {
   const { retention } = state;
   merging.delete(state);
-  for (const reply of retention.waiters.splice(0)) reply.answer(err("the timeline stops"));
+  refuseWaiters(retention, "the timeline stops");
   const { job } = retention;
   retention.job = undefined;
   await retention.closing;

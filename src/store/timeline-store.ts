@@ -293,7 +293,10 @@ export class TimelineStore {
   private enterMerged(remove: readonly LayerEntry[], add: readonly LayerEntry[]): void {
     const { catalog, files } = this.options;
     const named = catalog.change((change) => {
-      assert(catalog.timeline(this.id) !== undefined, "a timeline that is merged is in the catalog");
+      assert(
+        catalog.timeline(this.id) !== undefined,
+        "a timeline that is merged is in the catalog",
+      );
       for (const entry of remove) change.removeLayer(entry);
       for (const entry of add) change.putLayer(entry);
     });

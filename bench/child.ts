@@ -3,6 +3,9 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
+/** Sources run as they are while one works on them, compiled ones otherwise. */
+const ENDING = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
+
 interface Answer {
   readonly value?: number;
   readonly error?: string;
@@ -14,9 +17,9 @@ export class Child<Command> {
   private readonly waiting: { resolve: (value: number) => void; reject: (error: Error) => void }[] =
     [];
 
-  /** Starts `program`, a file of this folder. `nodeArgs`: for profiles. */
+  /** Starts `program`, a file of this folder without its ending. `nodeArgs`: for profiles. */
   constructor(program: string, nodeArgs: readonly string[] = []) {
-    this.process = fork(fileURLToPath(new URL(program, import.meta.url)), [], {
+    this.process = fork(fileURLToPath(new URL(program + ENDING, import.meta.url)), [], {
       execArgv: [...process.execArgv, ...nodeArgs],
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });

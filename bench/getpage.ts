@@ -27,8 +27,8 @@ export async function measureImages(
   options: { readonly rounds: number; readonly seconds: number },
 ): Promise<readonly Result[]> {
   const server = await stores.serve(store);
-  const bare = new Child<object>("bare-server.ts");
-  const client = new Child<LoadCommand>("load-client.ts");
+  const bare = new Child<object>("bare-server");
+  const client = new Child<LoadCommand>("load-client");
   try {
     const barePort = await bare.ask({});
     const blocks = Math.min(base.table.blocks, IMAGE_PAGES_MAX);
@@ -64,7 +64,7 @@ export async function measureRedo(
   rounds: number,
 ): Promise<readonly Result[]> {
   const speeds: number[] = [];
-  const client = new Child<LoadCommand>("load-client.ts");
+  const client = new Child<LoadCommand>("load-client");
   let server: RunningServer | undefined;
   try {
     server = await stores.serve(store);

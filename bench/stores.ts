@@ -49,7 +49,7 @@ export class Stores {
   }
 
   private async start(dataDir: string): Promise<RunningServer> {
-    const server: ServerProcess = new Child("page-server-process.ts");
+    const server: ServerProcess = new Child("page-server-process");
     const port = await server.ask({ do: "start", dataDir });
     return {
       process: server,

@@ -1,34 +1,36 @@
-// The page server of the benchmarks: the program's own actors, store and page service without its
-// management API. Lives in a process of its own (page-server-process.ts), so that its memory and
+// The page server of the benchmarks: the program's own tree of actors, its store and page service,
+// without the management API. Lives in a process of its own (page-server-process.ts), so that its memory and
 // its time are its own.
 
-import { type ConnectionsMsg, spawnConnections } from "../src/actors/connections.ts";
+import os from "node:os";
+import path from "node:path";
 import { Directory, type TenantHandle, type TimelineHandle } from "../src/actors/directory.ts";
-import type { RedoPoolMsg } from "../src/actors/redo-pool.ts";
-import { spawnRedoPool } from "../src/actors/redo-pool.ts";
-import { type ActorRef, type ActorSystem, ask, startSystem } from "../src/actors/runtime.ts";
-import type { TenantShared } from "../src/actors/tenant-timelines.ts";
-import { type TenantsMsg, spawnTenants } from "../src/actors/tenants.ts";
+import { ask } from "../src/actors/runtime.ts";
+import type { TenantsMsg } from "../src/actors/tenants.ts";
 import type { TimelineMsg } from "../src/actors/timeline-messages.ts";
 import { TimelineImport } from "../src/app/import.ts";
+import { createLogin } from "../src/app/login.ts";
+import { libraryPath } from "../src/app/program.ts";
+import { type LiveTree, type TreeParts, growTree } from "../src/app/tree.ts";
+import { loadConfig } from "../src/config.ts";
 import type { TimelineId } from "../src/core/ids.ts";
-import { REDO_PROCESSES } from "../src/core/limits.ts";
 import { systemClock } from "../src/io/clock.ts";
 import { readControl, walkDataDir } from "../src/io/data-dir.ts";
 import { type Listener, listen } from "../src/io/listener.ts";
-import { createLog } from "../src/io/log.ts";
+import { type Log, createLog } from "../src/io/log.ts";
+import { findPostgres } from "../src/io/postgres.ts";
+import { prepareRedoTemplate } from "../src/io/redo-template.ts";
 import { readControlFile } from "../src/protocol/control-file.ts";
 import { DataDirImport } from "../src/protocol/import-data-dir.ts";
-import { trust } from "../src/protocol/pg-handshake.ts";
 import { openDataDirectory } from "../src/store/data-dir.ts";
 import { OpenBudget } from "../src/store/open-budget.ts";
 import { PageCache } from "../src/store/page-cache.ts";
 import { OpenFiles } from "../src/store/sealed-file.ts";
 import { POLICY } from "../supervision.ts";
-import { redoOpener } from "../test/support/redo.ts";
 import { TENANT } from "./tenant.ts";
 import { until } from "./wait.ts";
 
+const PG_MAJOR = 15;
 const ANSWER_MS_MAX = 600_000;
 
 export interface BenchServer {
@@ -44,95 +46,73 @@ export interface BenchServer {
   stop(): Promise<void>;
 }
 
-/** Starts one on an empty data directory. */
+/** Starts one on a data directory, which is made if it is missing. */
 export async function startBenchServer(dataDir: string): Promise<BenchServer> {
   const log = createLog({ level: "error", to: 2, pretty: false });
-  const system = startSystem("bench", (report) => log.error({ err: report.error }, report.path));
+  const { config } = loadConfig({ dataDir, listenPort: 0 }, {});
   openDataDirectory(dataDir);
-  const redo = await startRedo(system);
-  const shared: TenantShared = {
-    dataDir,
-    files: new OpenFiles(),
-    directory: new Directory(),
-    cache: new PageCache(),
-    budget: new OpenBudget(),
-    redo,
-    clock: systemClock,
-    log,
-    tenantRestart: POLICY.tenant,
-    timelineRestart: POLICY.timeline,
-    receiverRestart: POLICY.walReceiver,
-    applicationName: "pageserver-bench",
-    onFatal: (error) => {
-      throw error;
+  const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
+  const cacheDir = path.join(os.tmpdir(), "pageserver-bench-cache");
+  const listener = await listen({
+    host: config.listenHost,
+    port: config.listenPort,
+    onError: (error) => log.error({ err: error }, "listener"),
+  });
+  const tree = await growTree({
+    shared: sharedOf(dataDir, log),
+    listener,
+    login: await createLogin(config, dataDir, log),
+    redo: {
+      processes: config.redoProcesses,
+      pgMajor: PG_MAJOR,
+      template: await prepareRedoTemplate(programs, cacheDir),
+      library: libraryPath("walredo.so"),
+      counts: { queued: 0, pages: 0, failures: 0 },
     },
-  };
-  const tenants = spawnTenants(system.root, POLICY.tenants, shared);
+  });
   const tenant = await ask<TenantsMsg, TenantHandle | undefined>(
-    tenants,
+    tree.tenants,
     (reply) => ({ kind: "create", id: TENANT, reply }),
     ANSWER_MS_MAX,
   );
   if (tenant === undefined || tenant === "timed-out") throw new Error("the tenant does not start");
-  const onError = (err: Error): void => log.error({ err }, "listener");
-  const listener = await listen({ host: "127.0.0.1", port: 0, onError });
-  serve(system, listener, shared, log);
-  return new Server({ system, shared, tenants, tenant, listener });
+  return new Server(tree, tenant, listener);
 }
 
-async function startRedo(system: ActorSystem): Promise<ActorRef<RedoPoolMsg>> {
-  const { open } = await redoOpener();
-  return spawnRedoPool(system.root, {
-    processes: REDO_PROCESSES,
-    open,
-    restart: POLICY.redoPool,
-    workerRestart: POLICY.redoWorker,
-    onLine: (worker, line) => process.stderr.write(`redo ${worker}: ${line}\n`),
-  });
-}
-
-function serve(
-  system: ActorSystem,
-  listener: Listener,
-  shared: TenantShared,
-  log: TenantShared["log"],
-): ActorRef<ConnectionsMsg> {
-  return spawnConnections(system.root, POLICY.connections, {
-    listener,
-    resolve: (tenant, timeline) => {
-      const found = shared.directory.find(tenant, timeline);
-      if (found !== undefined) return found.ref;
-      return { error: { kind: "not-found", message: `timeline ${timeline}` } };
-    },
-    serveBackup: () => {
-      throw new Error("the benchmarks take no base backups");
-    },
-    authenticate: trust,
-    log,
-  });
-}
-
-interface ServerParts {
-  readonly system: ActorSystem;
-  readonly shared: TenantShared;
-  readonly tenants: ActorRef<TenantsMsg>;
-  readonly tenant: TenantHandle;
-  readonly listener: Listener;
-}
+/** As src/app/program.ts makes it. */
+const sharedOf = (dataDir: string, log: Log): TreeParts["shared"] => ({
+  dataDir,
+  log,
+  directory: new Directory(),
+  files: new OpenFiles(),
+  cache: new PageCache(),
+  budget: new OpenBudget(),
+  clock: systemClock,
+  tenantRestart: POLICY.tenant,
+  timelineRestart: POLICY.timeline,
+  receiverRestart: POLICY.walReceiver,
+  applicationName: "pageserver-bench",
+  onFatal: (error) => {
+    throw error;
+  },
+});
 
 class Server implements BenchServer {
   readonly port: number;
   readonly tenant: TenantHandle;
-  private readonly parts: ServerParts;
+  private readonly tree: LiveTree;
+  private readonly listener: Listener;
 
-  constructor(parts: ServerParts) {
-    this.parts = parts;
-    this.port = parts.listener.port;
-    this.tenant = parts.tenant;
+  constructor(tree: LiveTree, tenant: TenantHandle, listener: Listener) {
+    this.tree = tree;
+    this.listener = listener;
+    this.port = listener.port;
+    this.tenant = tenant;
   }
 
   async importCluster(id: TimelineId, dir: string): Promise<void> {
-    const { shared, tenant } = this.parts;
+    const { tenant } = this;
+    const { shared } = this.tree;
     const control = readControlFile(await readControl(dir), 15);
     const { redo: baseLsn, tli } = control.checkPointCopy;
     const name = `bench-${id.slice(-6)}`;
@@ -178,13 +158,12 @@ class Server implements BenchServer {
   }
 
   async stop(): Promise<void> {
-    const { tenants, listener, system } = this.parts;
-    await ask<TenantsMsg, undefined>(tenants, (reply) => ({ kind: "stop", reply }), ANSWER_MS_MAX);
-    system.stop();
-    await listener.close();
+    const closed = this.listener.close();
+    await this.tree.stop();
+    await closed;
   }
 
   private find(id: TimelineId): TimelineHandle | undefined {
-    return this.parts.shared.directory.find(TENANT, id);
+    return this.tree.shared.directory.find(TENANT, id);
   }
 }

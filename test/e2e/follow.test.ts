@@ -3,6 +3,7 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Lsn } from "../../src/core/lsn.ts";
+import type { PageDump } from "../../src/protocol/api.ts";
 import { removeServer } from "../support/computes.ts";
 import { type TestPostgres, startPostgres } from "../support/postgres.ts";
 import { redoProcessesOf } from "../support/processes.ts";
@@ -40,6 +41,15 @@ async function caughtUp(): Promise<Lsn> {
 async function served() {
   const info = await server.client.timeline("prod");
   return { port: server.port, tenant: info.tenant_id, timeline: info.timeline_id };
+}
+
+/** Runs a statement; the first page of after_stop as it is then. */
+async function changeOf(text: string): Promise<PageDump> {
+  await primary.sql(text);
+  const end = await caughtUp();
+  const { rel } = await relationOf((query) => primary.sql(query), "after_stop");
+  const target = { rel: `${rel.spc}/${rel.db}/${rel.rel}`, block: 0 };
+  return server.client.page("prod", target, Lsn.format(end));
 }
 
 /** Stops the primary and compares all its files with what is served at its end. */
@@ -80,19 +90,19 @@ test("a page server that was stopped goes on where it was", async () => {
   await server.stop();
   await primary.sql("INSERT INTO after_stop VALUES (3)");
   await server.start();
-  const end = await caughtUp();
-  expect(end).toBeGreaterThan(before);
-  const { rel } = await relationOf((text) => primary.sql(text), "after_stop");
-  const target = { rel: `${rel.spc}/${rel.db}/${rel.rel}`, block: 0 };
-  const page = await server.client.page("prod", target, Lsn.format(end));
+  expect(await caughtUp()).toBeGreaterThan(before);
+  const page = await changeOf("DELETE FROM after_stop WHERE n = 2");
   expect(page.header?.items).toBe(3);
 });
 
-test("sealed on demand, it needs no WAL to be read again", async () => {
-  await caughtUp();
-  const { layers } = await server.client.timeline("prod");
-  const sealed = await server.client.checkpoint("prod");
-  expect(sealed.layers).toBeGreaterThan(layers);
+test("what is in memory is sealed on demand, and read from there", async () => {
+  const before = await changeOf("UPDATE after_stop SET n = n + 10 WHERE n = 1");
+  expect(before.versions[0]!.layer).toBe("open");
+  await server.client.checkpoint("prod");
+  const { rel, block, lsn } = before;
+  const after = await server.client.page("prod", { rel: rel!, block }, lsn);
+  expect(after.versions.filter(({ layer }) => !layer.endsWith(".layer"))).toEqual([]);
+  expect(after.page_base64).toBe(before.page_base64);
   expect((await server.client.check()).problems).toEqual([]);
 });
 
@@ -122,7 +132,9 @@ test("redo processes are shot and WAL connections cut: no read fails, nothing is
   }
   expect(reader.errors).toEqual([]);
   expect(reader.read).toBeGreaterThan(100);
-  const { tree } = await server.client.status();
+  const { tree, redo } = await server.client.status();
+  expect(redo.pages).toBeGreaterThan(100);
+  expect(redo.failures).toBe(0);
   expect(tree.filter((node) => node.state !== "running")).toEqual([]);
 });
 

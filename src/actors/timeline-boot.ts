@@ -69,11 +69,9 @@ export function loaded(state: TimelineState): void {
   const { deps, self, phase } = state;
   const found = state.loaded;
   if (found === undefined || phase.kind !== "loading") return;
-  const { store, files, intake, failure } = found;
+  const { store, files, intake, floor, failure } = found;
   const wal = new TimelineWal({
-    store,
-    files,
-    intake,
+    ...{ store, files, intake, floor },
     budget: deps.budget,
     clock: deps.clock,
     onSealTurn: () => self.tell({ kind: "seal-turn", life: state }),

@@ -2,14 +2,17 @@
 // ingest that live WAL takes. Long for much WAL, so it runs beside the actor, which is told the end.
 //
 // A record that cannot be followed leaves a part of its changes behind. The timeline is then opened
-// once more, up to that record, and stays readable there; nothing is removed from its WAL files.
+// once more, up to that record, and stays readable there; nothing is removed from its WAL files. Nor
+// is it when they end before what was durable: that is damage, not the end of what came.
 
+import path from "node:path";
 import type { Catalog } from "../store/catalog.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
 import { OPEN_LAYER_BYTES_MAX } from "../core/limits.ts";
-import type { Lsn } from "../core/lsn.ts";
+import { Lsn } from "../core/lsn.ts";
+import { DurableFloor } from "../store/durable-floor.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
-import { type StoreFailed, StoreFull } from "../store/store-errors.ts";
+import { StoreCorrupt, type StoreFailed, StoreFull } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 import { WalFiles } from "../store/wal-files.ts";
 import { WalIntake } from "../store/wal-intake.ts";
@@ -31,9 +34,10 @@ export interface Loaded {
   readonly store: TimelineStore;
   readonly files: WalFiles;
   readonly intake: WalIntake;
+  readonly floor: DurableFloor;
   /** Why the WAL files ended where they did; for the log. */
   readonly endReason: string | undefined;
-  /** What a record behind the last one threw: nothing can be taken in. */
+  /** Why nothing can be taken in behind the last record: what the next one threw, or damage. */
   readonly failure: { readonly error: unknown } | undefined;
 }
 
@@ -47,13 +51,28 @@ export async function loadTimeline(parts: LoadParts): Promise<Loaded> {
   const first = open(parts);
   try {
     const end = await replay(parts, first);
-    await first.files.settle(first.intake.visible);
-    return { ...first, endReason: end?.message, failure: undefined };
+    const damage = damageOf(first, end?.message);
+    if (damage === undefined) await first.files.settle(first.intake.visible);
+    return { ...first, endReason: end?.message, failure: damage && { error: damage } };
   } catch (error) {
     first.store.close();
     if (!first.intake.failed) throw error;
     return await loadUpTo(parts, first.intake.visible, error);
   }
+}
+
+function damageOf(
+  { intake, floor }: Opened,
+  why = "there is no more of it",
+): StoreCorrupt | undefined {
+  const { visible } = intake;
+  if (visible >= floor.lsn) return undefined;
+  const [ends, was] = [visible, floor.lsn].map(Lsn.format);
+  const remedy = `or, to go on without what is behind, remove ${floor.path}`;
+  return new StoreCorrupt(
+    path.dirname(floor.path),
+    `its WAL was durable up to ${was}, and ends at ${ends}: ${why} (${remedy})`,
+  );
 }
 
 async function loadUpTo(parts: LoadParts, limit: Lsn, error: unknown): Promise<Loaded> {
@@ -68,7 +87,7 @@ async function loadUpTo(parts: LoadParts, limit: Lsn, error: unknown): Promise<L
   }
 }
 
-type Opened = Pick<Loaded, "store" | "files" | "intake">;
+type Opened = Pick<Loaded, "store" | "files" | "intake" | "floor">;
 
 function open(parts: LoadParts): Opened {
   const entry = parts.entry();
@@ -90,7 +109,7 @@ function open(parts: LoadParts): Opened {
       last: entry.sealedLsn,
       prev: entry.sealedPrev,
     });
-    return { store, files, intake };
+    return { store, files, intake, floor: new DurableFloor(parts.walDirectory) };
   } catch (error) {
     store.close();
     throw error;

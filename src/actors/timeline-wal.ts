@@ -10,6 +10,7 @@ import { LSN_MAX, Lsn } from "../core/lsn.ts";
 import { OPEN_LAYER_BYTES_MAX, SEAL_RETRY_MS } from "../core/limits.ts";
 import { DurableMarks, freezeReason } from "../core/timeline.ts";
 import type { Clock } from "../io/clock.ts";
+import type { DurableFloor } from "../store/durable-floor.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { SealJob } from "../store/seal-job.ts";
 import { StoreFull } from "../store/store-errors.ts";
@@ -32,6 +33,7 @@ export interface TimelineWalParts {
   readonly store: TimelineStore;
   readonly files: WalFiles;
   readonly intake: WalIntake;
+  readonly floor: DurableFloor;
   readonly budget: OpenBudget;
   readonly clock: Clock;
   /** A turn of sealing is due; a seal has ended. */
@@ -103,7 +105,9 @@ export class TimelineWal {
 
   /** An fsync has come back. True when the durable position moved. */
   synced(upTo: Lsn): boolean {
-    return this.marks.synced(upTo);
+    if (!this.marks.synced(upTo)) return false;
+    this.parts.floor.raise(this.marks.durable);
+    return true;
   }
 
   /**
@@ -214,5 +218,6 @@ export class TimelineWal {
     this.store.close();
     await this.files.flush().catch(() => undefined); // told to onFatal
     await this.files.close();
+    this.parts.floor.close();
   }
 }

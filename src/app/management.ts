@@ -262,6 +262,9 @@ async function bootstrap(
   const known = tenant.timelines.get(timeline.id);
   if (known !== undefined && known.entry.ancestor === undefined) return ok(known);
   if (known !== undefined) return conflict(`timeline ${timeline.id} exists and is a branch`);
+  if (deps.directory.findByName(tenant.id, timeline.name) !== undefined) {
+    return conflict(`a timeline named "${timeline.name}" exists already`);
+  }
   const { shared, programs, imports } = deps;
   if (request.pgVersion !== undefined && request.pgVersion !== programs.major) {
     const message = `PostgreSQL ${request.pgVersion} is not supported, only ${programs.major}`;

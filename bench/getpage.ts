@@ -70,6 +70,7 @@ export async function measureRedo(
     server = await stores.serve(store);
     const { endLsn: lsn, dataDir: from } = crashed;
     await server.process.ask({ do: "ingest", timeline: TIMELINE, from, end: lsn });
+    await server.process.ask({ do: "settle", timeline: TIMELINE });
     const load = { do: "load", rel: base.table, lsn, port: server.port } as const;
     const all = { ...load, connections: CONNECTIONS, depth: DEPTH };
     const blocks = base.table.blocks - WARM_UP_PAGES;

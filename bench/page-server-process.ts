@@ -30,6 +30,8 @@ export type ServerCommand =
   | { readonly do: "count"; readonly from: string; readonly start: Lsn; readonly end: Lsn }
   /** Waits until a timeline of the store is loaded. */
   | { readonly do: "await"; readonly timeline: TimelineId }
+  /** Waits until no merge of its layers is due. */
+  | { readonly do: "settle"; readonly timeline: TimelineId }
   /** Branches a timeline at its end; gives the milliseconds until the answer. */
   | { readonly do: "branch"; readonly timeline: TimelineId; readonly name: string }
   | { readonly do: "stop" };
@@ -55,6 +57,9 @@ async function perform(command: ServerCommand): Promise<number> {
       return ingest(command.timeline, command.from, command.end);
     case "await":
       await running().loaded(command.timeline);
+      return 0;
+    case "settle":
+      await running().settle(command.timeline);
       return 0;
     case "branch":
       return branch(command.timeline, command.name);

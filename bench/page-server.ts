@@ -32,6 +32,8 @@ import { until } from "./wait.ts";
 
 const PG_MAJOR = 15;
 const ANSWER_MS_MAX = 600_000;
+/** No merge for so long: none is due. Timelines look once a second. */
+const SETTLED_MS = 2_500;
 
 export interface BenchServer {
   readonly port: number;
@@ -43,6 +45,8 @@ export interface BenchServer {
   loaded(id: TimelineId): Promise<void>;
   /** Waits until everything a timeline has taken in is in sealed layers. */
   seal(id: TimelineId): Promise<void>;
+  /** Waits until its layers are merged as far as they are due. */
+  settle(id: TimelineId): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -155,6 +159,14 @@ class Server implements BenchServer {
       );
       if (sealed === "timed-out") throw new Error("sealing does not end");
     }
+  }
+
+  async settle(id: TimelineId): Promise<void> {
+    let quietSince = performance.now();
+    await until(() => {
+      if (this.timeline(id).merge?.().merging !== false) quietSince = performance.now();
+      return performance.now() - quietSince > SETTLED_MS;
+    }, ANSWER_MS_MAX);
   }
 
   async stop(): Promise<void> {

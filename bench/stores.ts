@@ -28,6 +28,7 @@ export class Stores {
       const started = performance.now();
       await server.process.ask({ do: "import", timeline: TIMELINE, from });
       const seconds = (performance.now() - started) / 1000;
+      await server.process.ask({ do: "settle", timeline: TIMELINE });
       await server.process.ask({ do: "stop" });
       return { dataDir, seconds };
     } finally {

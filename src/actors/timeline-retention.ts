@@ -25,7 +25,7 @@ import type { Catalog } from "../store/catalog.ts";
 import type { LeaseEntry, TimelineEntry } from "../store/catalog-entries.ts";
 import { PG_EPOCH_US, commitSeconds } from "../store/commit-seconds.ts";
 import type { MergeJob } from "../store/merge-job.ts";
-import { StoreFailed, errorText } from "../store/store-errors.ts";
+import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Directory } from "./directory.ts";
 import type { Reply } from "./runtime.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
@@ -177,8 +177,21 @@ export function retentionPolicy(catalog: Catalog): RetentionPolicy {
   };
 }
 
-/** Moves the cutoff as far as `policy` lets it; durable when this returns. Gives where it is. */
-export function moveCutoff(state: TimelineState, policy: RetentionPolicy): Lsn {
+/**
+ * Moves the cutoff as far as `policy` lets it; durable when this returns. Gives where it is; undefined
+ * when a full or damaged disk does not let it move now.
+ */
+export function moveCutoff(state: TimelineState, policy: RetentionPolicy): Lsn | undefined {
+  try {
+    return movedCutoff(state, policy);
+  } catch (error) {
+    if (!(error instanceof StoreFull) && !(error instanceof StoreCorrupt)) throw error;
+    state.deps.log.warn({ reason: error.message }, "the cutoff cannot be moved now");
+    return undefined;
+  }
+}
+
+function movedCutoff(state: TimelineState, policy: RetentionPolicy): Lsn {
   const { deps, wal } = state;
   const { catalog, directory, tenantId, timelineId, clock } = deps;
   const entry = timelineEntryOf(catalog, timelineId);

@@ -116,14 +116,19 @@ async function endOnce(state: TimelineState): Promise<void> {
   deps.directory.publish(deps.tenantId, deps.timelineId, { ...gone, pendingCommits: undefined });
   dismiss(state, { kind: "shutting-down" });
   for (const { reply } of state.sealWaiters.splice(0)) reply.answer(err("the timeline stops"));
-  try {
-    await endRetention(state);
-    await state.loading;
-    if (state.wal !== undefined) await state.wal.close();
-    else state.loaded?.store.close();
-  } catch (error) {
-    deps.log.error({ err: error }, "closing the timeline's files");
+  const steps: readonly (() => Promise<void> | undefined)[] = [
+    () => endRetention(state),
+    () => state.loading,
+    () => state.wal?.close(),
+  ];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      deps.log.error({ err: error }, "closing the timeline's files");
+    }
   }
+  if (state.wal === undefined) state.loaded?.store.close();
 }
 
 function handle(state: TimelineState, msg: Msg): void {

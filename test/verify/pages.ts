@@ -112,10 +112,11 @@ function recover(base: string, archive: string, lsn: Lsn, home: string): string 
   giveToPostgres(dir);
   const log = path.join(home, "recovered.log");
   must("pg_ctl", ["start", "-D", dir, "-l", log, "-w", "-s"]);
-  // pg_ctl is content with a server that recovers; this one must have been promoted. Asking whether
-  // it is ready reads no table, so no page is pruned.
-  const port = portOf(dir);
-  for (let tries = 0; run("pg_isready", at(port)).status !== 0; tries++) {
+  // pg_ctl is content with a server that recovers; this one must have been promoted. Connecting would
+  // read catalogs and prune their pages, so its state is read from the eighth line of postmaster.pid.
+  const pidFile = path.join(dir, "postmaster.pid");
+  const ready = (): boolean => fs.readFileSync(pidFile, "utf8").split("\n")[7]?.trim() === "ready";
+  for (let tries = 0; !ready(); tries++) {
     if (tries > 600) throw new Error(`not recovered: ${fs.readFileSync(log, "utf8").slice(-2000)}`);
     spawnSync("sleep", ["0.1"]);
   }

@@ -9,7 +9,7 @@ import type { PageAnswer, PageBatch, PageRequest } from "../core/page-batch.ts";
 import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
 import { type PageReader, isRedo } from "../store/read-page.ts";
 import { MISSING } from "../store/relations.ts";
-import { StoreCorrupt } from "../store/store-errors.ts";
+import { StoreCorrupt, StoreFull } from "../store/store-errors.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
 
@@ -108,6 +108,7 @@ function orCorrupt(answer: () => PageAnswer): PageAnswer {
 
 function asCorrupt(cause: unknown): Pick<StoreCorrupt, "what" | "reason"> {
   if (cause instanceof StoreCorrupt) return cause;
+  if (cause instanceof StoreFull) return { what: "a layer", reason: cause.message };
   if (cause instanceof MalformedInput) return { what: "a stored value", reason: cause.message };
   throw cause;
 }

@@ -210,3 +210,5 @@ export const MERGES_MAX = 2;
 export const READER_PIN_MS = 10 * 60_000;
 /** Merging or deleting on request must be over within this time, ms, or the caller is told that it goes on. */
 export const COMPACT_MS_MAX = 10 * 60_000;
+/** Log lines that could not be written wait for a better time, up to so many bytes. */
+export const LOG_WAITING_BYTES_MAX = 1 * MiB;

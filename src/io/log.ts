@@ -4,6 +4,7 @@
 
 import pino from "pino";
 import { prettyFactory } from "pino-pretty";
+import { LOG_WAITING_BYTES_MAX } from "../core/limits.ts";
 
 /** Fields of one line. An error goes under `err`. */
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -35,13 +36,22 @@ export interface LogOptions {
 
 /** Opens the log. Lines are written synchronously: the last one before an exit is the one needed. */
 export function createLog(options: LogOptions): Log {
-  const sink =
-    typeof options.to === "number" ? pino.destination({ fd: options.to, sync: true }) : options.to;
+  const sink = typeof options.to === "number" ? fileSink(options.to) : options.to;
   const print = options.pretty ? prettyFactory({ colorize: true }) : (line: string) => line;
   return pino(
     { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
     { write: (line: string) => void sink.write(print(redactSecrets(line))) },
   );
+}
+
+/**
+ * A log that cannot be written (its disk is full, its reader has gone) must not end what it tells of.
+ * Lines wait for the next that can be written, up to a bound; then they are dropped.
+ */
+function fileSink(fd: number): { write(line: string): unknown } {
+  const sink = pino.destination({ fd, sync: true, maxLength: LOG_WAITING_BYTES_MAX });
+  sink.on("error", () => undefined);
+  return sink;
 }
 
 // Patterns of a line of JSON: a backslash there is an escape and takes the next character with it,

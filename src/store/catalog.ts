@@ -31,7 +31,8 @@ import {
   tenantEntry,
   timelineEntry,
 } from "./catalog-entries.ts";
-import { StoreCorrupt, StoreFormat, errorText, writeError } from "./store-errors.ts";
+import { lmdbWriteError, makeLockFile, requireSpace } from "./lmdb-space.ts";
+import { StoreCorrupt, StoreFormat, errorText } from "./store-errors.ts";
 
 export const CATALOG_FORMAT = 1;
 /** Address space, not memory or disk: 4 GiB hold ten million layer entries. */
@@ -70,6 +71,8 @@ export class Catalog {
     this.path = path;
     const isNew = !fs.existsSync(path);
     if (!isNew) checkLmdbFile(path);
+    else requireSpace(path);
+    makeLockFile(path);
     try {
       this.db = open<string, string>({
         path,
@@ -81,7 +84,7 @@ export class Catalog {
         mapSize: MAP_BYTES,
       });
     } catch (cause) {
-      if (isNew) throw writeError(path, "creating", cause);
+      if (isNew) throw lmdbWriteError(path, "creating", cause);
       throw new StoreCorrupt(path, `LMDB cannot open it: ${errorText(cause)}`);
     }
     this.checkFormat();
@@ -131,7 +134,7 @@ export class Catalog {
     } catch (cause) {
       if (cause instanceof Refused && taken !== undefined) return err(taken);
       if (cause instanceof Error && !("code" in cause)) throw cause;
-      throw writeError(this.path, "writing", cause);
+      throw lmdbWriteError(this.path, "writing", cause);
     }
     return ok(undefined);
   }
@@ -177,7 +180,7 @@ export class Catalog {
     if (text === undefined) {
       const [first] = this.db.getKeys({ limit: 1 });
       if (first !== undefined) throw new StoreCorrupt(this.path, "it has no format number");
-      this.db.transactionSync(() => this.put("format", CATALOG_FORMAT));
+      this.change(() => this.put("format", CATALOG_FORMAT));
       return;
     }
     const format = this.parse("format", text);

@@ -20,6 +20,7 @@ import {
   sealed,
 } from "./layer-header.ts";
 import { RollBuilder, rollKey } from "./layer-roll.ts";
+import { lmdbWriteError, makeLockFile, requireSpace } from "./lmdb-space.ts";
 import { RunKey, RunPacker } from "./run.ts";
 import { writeError } from "./store-errors.ts";
 
@@ -64,6 +65,8 @@ export class LayerWriter {
     this.timeline = timeline;
     this.filter = LayerFilter.forKeys(keysMax);
     removeLayerFile(path);
+    requireSpace(path);
+    makeLockFile(path);
     try {
       this.db = open<Buffer, Buffer>({
         path,
@@ -78,7 +81,7 @@ export class LayerWriter {
         mapSize: 64 * MiB + 4 * sourceBytes,
       });
     } catch (cause) {
-      throw writeError(path, "creating", cause);
+      throw lmdbWriteError(path, "creating", cause);
     }
   }
 
@@ -88,7 +91,7 @@ export class LayerWriter {
       this.db.transactionSync(write);
     } catch (cause) {
       if (cause instanceof Error && !("code" in cause)) throw cause;
-      throw writeError(this.path, "writing", cause);
+      throw lmdbWriteError(this.path, "writing", cause);
     }
   }
 
@@ -191,7 +194,8 @@ export function removeLayerFile(path: string): void {
 export async function publishLayerFile(from: string, to: string): Promise<void> {
   try {
     await fs.promises.rename(from, to);
-    fs.rmSync(`${from}-lock`, { force: true });
+    // Its readers need one; it has its block already.
+    await fs.promises.rename(`${from}-lock`, `${to}-lock`);
     await syncDirectory(to.slice(0, to.lastIndexOf("/")));
   } catch (cause) {
     throw writeError(to, "renaming", cause);

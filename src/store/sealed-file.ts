@@ -18,6 +18,7 @@ import {
 } from "./layer-header.ts";
 import { FINGERPRINT_BYTES, onRoll, rollBucketOf, rollKey } from "./layer-roll.ts";
 import { sumFile } from "./layer-writer.ts";
+import { makeLockFile } from "./lmdb-space.ts";
 import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
 
 // Values up to this size come in lmdb's one shared buffer, whose `length` it overrides: views of
@@ -46,6 +47,7 @@ export class SealedFile {
   /** Opens a file whose bytes are known to be right, and reads its header. Throws StoreCorrupt. */
   constructor(path: string) {
     this.path = path;
+    makeLockFile(path);
     try {
       this.db = open<Buffer, Buffer>({
         path,

@@ -1,3 +1,6 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { createLog } from "../../src/io/log.ts";
 
@@ -50,6 +53,32 @@ describe("log", () => {
     expect(lineOf(false, (log) => log.info({ login: { password: SECRET } }, "x"))).not.toContain(
       SECRET,
     );
+  });
+
+  test("that cannot be written ends nothing, and goes on when it can", async () => {
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), "log-test-"));
+    const fd = fs.openSync(path.join(dir, "log"), "a");
+    const real = fs.writeSync;
+    const full = Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+    const log = createLog({ level: "info", to: fd, pretty: false });
+    try {
+      Object.assign(fs, {
+        writeSync: () => {
+          throw full;
+        },
+      });
+      for (let i = 0; i < 5_000; i++) log.info({ fill: "x".repeat(1_000) }, `line ${i}`);
+      await new Promise((resolve) => setImmediate(resolve));
+    } finally {
+      Object.assign(fs, { writeSync: real });
+    }
+    for (let i = 0; i < 3; i++) log.info("there is room again");
+    const text = fs.readFileSync(path.join(dir, "log"), "utf8");
+    expect(text).toContain("line 0");
+    expect(text).toContain("there is room again");
+    expect(text.length, "what waits is bounded").toBeLessThan(2 * 1024 * 1024);
+    fs.closeSync(fd);
+    fs.rmSync(dir, { recursive: true });
   });
 
   test("other text stays as it is", () => {

@@ -19,10 +19,16 @@ export class ServerUnderTest {
   readonly log: string;
   port = 0;
   client = new Client("http://127.0.0.1:1");
+  private readonly environment: Readonly<Record<string, string>>;
   private child: ChildProcess | undefined;
 
-  constructor(dataDir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-verify-"))) {
+  /** `environment`: more of it, or other than ours. */
+  constructor(
+    dataDir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-verify-")),
+    environment: Readonly<Record<string, string>> = {},
+  ) {
     this.dataDir = dataDir;
+    this.environment = environment;
     fs.chmodSync(dataDir, 0o755);
     this.log = path.join(dataDir, "server.log");
   }
@@ -37,7 +43,10 @@ export class ServerUnderTest {
       process.execPath,
       ["--import", "tsx", program, this.dataDir, String(this.port), String(http)],
       // The channel is for its end only: it closes when we are gone, however that came.
-      { stdio: ["ignore", out, out, "ipc"], cwd: ROOT, detached: true },
+      {
+        ...{ stdio: ["ignore", out, out, "ipc"], cwd: ROOT, detached: true },
+        env: { ...process.env, ...this.environment },
+      },
     );
     fs.closeSync(out);
     this.client = new Client(`http://127.0.0.1:${http}`);

@@ -54,9 +54,14 @@ export async function feedWal(
   }).finally(() => segments.close());
 }
 
-/** Reads pieces that do not cross a segment. */
+/** Reads pieces that do not cross a segment, into memory that is used again when it was taken in. */
 class SegmentReader {
   private readonly dataDir: string;
+  // One piece more than may be under way.
+  private readonly buffers = Array.from({ length: WAL_IN_FLIGHT_BYTES / PIECE_BYTES + 1 }, () =>
+    Buffer.allocUnsafeSlow(PIECE_BYTES),
+  );
+  private next = 0;
   private segment = -1;
   private fd = -1;
 
@@ -73,11 +78,11 @@ class SegmentReader {
     }
     const offset = at % WAL_SEGMENT_BYTES;
     const length = Math.min(PIECE_BYTES, end - at, WAL_SEGMENT_BYTES - offset);
-    const bytes = Buffer.allocUnsafeSlow(length);
-    if (fs.readSync(this.fd, bytes, 0, length, offset) !== length) {
+    const buffer = this.buffers[this.next++ % this.buffers.length]!;
+    if (fs.readSync(this.fd, buffer, 0, length, offset) !== length) {
       throw new Error(`WAL ends in ${segmentPath(this.dataDir, at)}`);
     }
-    return bytes;
+    return buffer.subarray(0, length);
   }
 
   close(): void {

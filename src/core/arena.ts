@@ -1,7 +1,34 @@
 // Memory in which WAL records are assembled once, contiguous, and stay: the open layer's versions
-// point into it. Chunks are never reused while a layer refers to them; a new layer has a new arena.
+// point into it. It is made of blocks that go back to a pool when their layer is sealed: fresh
+// memory for every megabyte of WAL kept the garbage collector busier than taking in the WAL.
 
+import { assert } from "./assert.ts";
 import { ARENA_CHUNK_BYTES } from "./limits.ts";
+
+/** Blocks of ARENA_CHUNK_BYTES that nobody refers to any more, to be used again with any content. */
+export class BlockPool {
+  private readonly free: ArrayBuffer[] = [];
+  private readonly blocksMax: number;
+
+  /** Keeps up to `idleBytesMax`; what is given beyond is left to the garbage collector. */
+  constructor(idleBytesMax: number) {
+    this.blocksMax = Math.floor(idleBytesMax / ARENA_CHUNK_BYTES);
+  }
+
+  get idleBytes(): number {
+    return this.free.length * ARENA_CHUNK_BYTES;
+  }
+
+  take(): ArrayBuffer {
+    return this.free.pop() ?? new ArrayBuffer(ARENA_CHUNK_BYTES);
+  }
+
+  /** Takes a block back. The caller promises that no one reads from it or writes to it again. */
+  give(block: ArrayBuffer): void {
+    assert(block.byteLength === ARENA_CHUNK_BYTES, "a pool takes whole blocks");
+    if (this.free.length < this.blocksMax) this.free.push(block);
+  }
+}
 
 export interface ArenaChunk {
   readonly index: number;
@@ -16,8 +43,10 @@ export class Arena {
   chunk: ArenaChunk;
   /** Offset in `chunk` of the next free byte, 8-aligned. */
   used = 0;
+  private readonly pool: BlockPool | undefined;
 
-  constructor() {
+  constructor(pool?: BlockPool) {
+    this.pool = pool;
     this.chunk = this.addChunk(ARENA_CHUNK_BYTES);
   }
 
@@ -33,9 +62,22 @@ export class Arena {
     this.used = Math.min((this.used + length + 7) & ~7, this.chunk.bytes.length);
   }
 
+  /** Gives its blocks back, all but chunks that `isKept`; nothing of it may be used again. */
+  release(isKept: (chunk: ArenaChunk) => boolean): void {
+    for (const chunk of this.chunks.splice(0)) {
+      const { buffer } = chunk.bytes;
+      if (isKept(chunk) || !(buffer instanceof ArrayBuffer)) continue;
+      if (buffer.byteLength === ARENA_CHUNK_BYTES) this.pool?.give(buffer);
+    }
+  }
+
   private addChunk(length: number): ArenaChunk {
-    const bytes = new Uint8Array(length);
-    const chunk = { index: this.chunks.length, bytes, view: new DataView(bytes.buffer) };
+    const block =
+      length === ARENA_CHUNK_BYTES && this.pool !== undefined
+        ? this.pool.take()
+        : new ArrayBuffer(length);
+    const bytes = new Uint8Array(block);
+    const chunk = { index: this.chunks.length, bytes, view: new DataView(block) };
     this.chunks.push(chunk);
     this.capacityBytes += length;
     return chunk;

@@ -10,6 +10,8 @@ export const ARENA_CHUNK_BYTES = 1 * MiB;
 export const OPEN_LAYER_BYTES_MAX = 128 * MiB;
 /** All open and frozen layers together, bytes. At the budget sockets are not read. */
 export const OPEN_LAYERS_BUDGET_BYTES = 320 * MiB;
+/** Memory of sealed layers that is kept for new ones, bytes: one layer's, so that a busy timeline does not allocate at all. */
+export const OPEN_LAYERS_IDLE_BYTES_MAX = OPEN_LAYER_BYTES_MAX;
 /** An open layer with changes is frozen at this age, ms, so that a restart has little WAL to replay. */
 export const OPEN_LAYER_AGE_MS_MAX = 10 * 60_000;
 /** A timeline without new WAL for this long, ms, is sealed early. */

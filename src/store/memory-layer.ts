@@ -4,7 +4,7 @@
 //
 //   entry:  lsn f64 | previous entry i32 | chunk i32 | start i32 | length i32 | type, flags i32 | hole i32
 
-import { Arena, type ArenaChunk } from "../core/arena.ts";
+import { Arena, type ArenaChunk, BlockPool } from "../core/arena.ts";
 import { assert } from "../core/assert.ts";
 import type { ChangeSink } from "../core/change.ts";
 import { type Group, type GroupTable, KIND, compareGroups } from "../core/key.ts";
@@ -36,11 +36,13 @@ const NO_BYTES = new Uint8Array(0);
 
 export class MemoryLayer implements Layer, ChangeSink {
   readonly groups: GroupTable;
-  readonly arena = new Arena();
+  readonly arena: Arena;
   firstLsn: Lsn = LSN_MAX;
   lastLsn: Lsn = LSN_INVALID;
   versions = 0;
   private frozen = false;
+  private released = false;
+  private readonly pool: BlockPool;
   // Operations and values are copied here, not into `arena`: the record that the decoder has
   // assembled there and not committed yet must not be overwritten.
   private copies: Arena | undefined;
@@ -66,8 +68,11 @@ export class MemoryLayer implements Layer, ChangeSink {
     length: 0,
   };
 
-  constructor(groups: GroupTable) {
+  /** `pool`: where its memory comes from, and goes when it is released. */
+  constructor(groups: GroupTable, pool = new BlockPool(0)) {
     this.groups = groups;
+    this.pool = pool;
+    this.arena = new Arena(pool);
   }
 
   /** Memory it costs, in bytes. */
@@ -88,6 +93,26 @@ export class MemoryLayer implements Layer, ChangeSink {
   /** Takes no more changes from here on. */
   freeze(): void {
     this.frozen = true;
+  }
+
+  /** True when a version of it lies in a chunk of another layer's arena. */
+  holds(chunk: ArenaChunk): boolean {
+    return this.chunks.includes(chunk);
+  }
+
+  /**
+   * Gives its memory back, all but chunks that `isKept`: it is sealed, and nobody reads it again.
+   */
+  release(isKept: (chunk: ArenaChunk) => boolean): void {
+    assert(this.frozen && !this.released, "a layer is released once, when it is sealed");
+    this.released = true;
+    this.arena.release(isKept);
+    this.copies?.release(isKept);
+    for (const { buffer } of this.words.splice(0)) {
+      if (buffer instanceof ArrayBuffer) this.pool.give(buffer);
+    }
+    this.doubles.length = 0;
+    this.chunks.length = 0;
   }
 
   putRecord(
@@ -198,7 +223,7 @@ export class MemoryLayer implements Layer, ChangeSink {
     type: VersionType,
     bytes: Uint8Array,
   ): void {
-    const arena = (this.copies ??= new Arena());
+    const arena = (this.copies ??= new Arena(this.pool));
     arena.reserve(bytes.length);
     const { chunk, used } = arena;
     chunk.bytes.set(bytes, used);
@@ -265,13 +290,15 @@ export class MemoryLayer implements Layer, ChangeSink {
   }
 
   private addPage(): void {
-    const memory = new ArrayBuffer(ENTRY_BYTES << PAGE_SHIFT);
+    const memory = this.pool.take();
+    assert(memory.byteLength === ENTRY_BYTES << PAGE_SHIFT, "a page of entries is one block");
     this.words.push(new Int32Array(memory));
     this.doubles.push(new Float64Array(memory));
   }
 
   private walk(from: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     const { version } = this;
+    assert(!this.released, "a layer that was released is read");
     for (let entry = from; entry !== NO_ENTRY;) {
       const lsn = this.lsnOf(entry);
       if (lsn <= floor) return true;

@@ -3,7 +3,12 @@
 // freeze, and nobody takes in WAL while a layer of its own is being sealed. So somebody always can
 // go on, whoever else has nothing to freeze: sealing gives memory back, and waiting is only for that.
 
-import { OPEN_LAYERS_BUDGET_BYTES, OPEN_LAYER_BUDGET_BYTES_MIN } from "../core/limits.ts";
+import { BlockPool } from "../core/arena.ts";
+import {
+  OPEN_LAYERS_BUDGET_BYTES,
+  OPEN_LAYERS_IDLE_BYTES_MAX,
+  OPEN_LAYER_BUDGET_BYTES_MIN,
+} from "../core/limits.ts";
 
 interface Share {
   readonly open: number;
@@ -14,6 +19,8 @@ const NOTHING: Share = { open: 0, frozen: 0 };
 
 export class OpenBudget {
   readonly bytesMax: number;
+  /** Memory of layers that were sealed, for new ones. */
+  readonly blocks = new BlockPool(OPEN_LAYERS_IDLE_BYTES_MAX);
   private readonly shares = new Map<object, Share>();
   private open = 0;
   private frozen = 0;

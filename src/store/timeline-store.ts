@@ -82,7 +82,7 @@ export class TimelineStore {
     const entries = catalog.layers(id);
     removeStrayFiles(layers, entries);
     this.map = new LayerMap(layers, files, entries);
-    this.open = new MemoryLayer(this.groups);
+    this.open = new MemoryLayer(this.groups, options.budget.blocks);
     this.meta = {
       value: (group, block) => this.value(this.groups.group(group), block, LSN_MAX)?.value,
       list: (kind, a, b, each) => this.list(kind, a, b, each),
@@ -227,7 +227,7 @@ export class TimelineStore {
     assert(this.open.lastLsn <= upTo, "I3: a frozen layer ends where its last record does");
     this.open.freeze();
     this.frozen = [...this.frozen, { layer: this.open, upTo, prev }];
-    this.open = new MemoryLayer(this.groups);
+    this.open = new MemoryLayer(this.groups, this.options.budget.blocks);
     this.account();
   }
 
@@ -336,6 +336,9 @@ export class TimelineStore {
       this.options.files.trust(this.map.pathOf(entry));
     }
     this.frozen = this.frozen.filter((frozen) => frozen.layer !== layer);
+    // A record that began before a freeze may lie in this layer's memory and belong to a newer one.
+    const newer = [this.open, ...this.frozen.map((frozen) => frozen.layer)];
+    layer.release((chunk) => newer.some((one) => one.holds(chunk)));
     this.account();
   }
 

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
+import { BlockPool } from "../../src/core/arena.ts";
 import { GroupTable, KIND } from "../../src/core/key.ts";
+import { ARENA_CHUNK_BYTES } from "../../src/core/limits.ts";
 import { LSN_MAX, type Lsn } from "../../src/core/lsn.ts";
 import { LayerWriter } from "../../src/store/layer-writer.ts";
 import { LmdbLayer } from "../../src/store/lmdb-layer.ts";
@@ -91,6 +93,31 @@ test("a record that was begun in the former layer's arena is read from there", (
   const before = layer.bytes;
   layer.putRecord(id, 0, 100, 0, chunk, used, 3);
   expect(layer.bytes - before).toBeGreaterThanOrEqual(chunk.bytes.length);
+  layer.visit(GROUP, 0, LSN_MAX, 0 as Lsn, ({ bytes, start, length }) => {
+    expect([...bytes.subarray(start, start + length)]).toEqual([1, 2, 3]);
+    return true;
+  });
+});
+
+test("a layer that was sealed gives its memory to the next, but not what a newer one holds of it", () => {
+  const groups = new GroupTable();
+  const pool = new BlockPool(64 * ARENA_CHUNK_BYTES);
+  const former = new MemoryLayer(groups, pool);
+  const layer = new MemoryLayer(groups, pool);
+  const id = groups.id(KIND.PAGE, 1, 2, 3, 0);
+  const begun = former.arena.chunk;
+  begun.bytes.set([1, 2, 3], former.arena.used);
+  layer.putRecord(id, 0, 100, 0, begun, former.arena.used, 3);
+  former.arena.commit(3);
+  former.arena.reserve(ARENA_CHUNK_BYTES);
+  former.putZeroPage(id, 1, 90);
+  former.freeze();
+  expect(layer.holds(begun)).toBe(true);
+  former.release((chunk) => layer.holds(chunk));
+  // Its other chunk, and its page of entries.
+  expect(pool.idleBytes).toBe(2 * ARENA_CHUNK_BYTES);
+  expect(() => former.visitId(id, 1, LSN_MAX, 0 as Lsn, () => true)).toThrow(/released/);
+  for (const block of [pool.take(), pool.take()]) new Uint8Array(block).fill(0xee);
   layer.visit(GROUP, 0, LSN_MAX, 0 as Lsn, ({ bytes, start, length }) => {
     expect([...bytes.subarray(start, start + length)]).toEqual([1, 2, 3]);
     return true;

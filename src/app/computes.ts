@@ -2,7 +2,7 @@
 // timeline. They outlive us (even a SIGKILL), so what is known of them is in the tenant's catalog and
 // whether one runs is asked of the system.
 
-import { rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
@@ -27,7 +27,7 @@ import {
 } from "../io/compute.ts";
 import { computeRoot } from "../io/compute-dir.ts";
 import { readableLibrary } from "../io/compute-library.ts";
-import type { PostgresPrograms } from "../io/postgres.ts";
+import { PostgresProblem, type PostgresPrograms } from "../io/postgres.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
@@ -81,9 +81,12 @@ export class Computes {
   ): Promise<Result<Job, AdminError>> {
     const { jobs, programs, dataDir } = this.deps;
     const { name, id, source } = timeline.entry;
-    const busy = jobs.running("compute-start", name) ?? jobs.running("compute-stop", name);
-    if (busy !== undefined) {
-      return conflict(`a ${busy.kind} of "${name}" is running already (job ${busy.id})`);
+    const { phase } = timeline.facts;
+    const busy = this.busyWith(name);
+    if (busy !== undefined) return busy;
+    if (phase.kind === "broken") {
+      const message = `"${name}" takes in no WAL, so a compute cannot write to it: ${phase.reason}`;
+      return err({ kind: "unavailable", message });
     }
     if (source?.kind === "primary" || source?.kind === "safekeeper") {
       return conflict(
@@ -102,6 +105,9 @@ export class Computes {
       synchronous: request.synchronous,
       diskless: request.diskless,
     };
+    // Somebody may have begun while we looked around.
+    const overtaken = this.busyWith(name);
+    if (overtaken !== undefined) return overtaken;
     const job = jobs.start("compute-start", name);
     const { dir, settings } = request;
     this.boot(tenant, timeline, record, { ownDir: dir === undefined, settings }, job).then(
@@ -109,6 +115,13 @@ export class Computes {
       (error: unknown) => job.failed(error instanceof Error ? error.message : String(error)),
     );
     return ok(jobs.get(job.id)!);
+  }
+
+  /** The refusal while a compute of that timeline is being started or stopped. */
+  private busyWith(name: string): Result<never, AdminError> | undefined {
+    const { jobs } = this.deps;
+    const busy = jobs.running("compute-start", name) ?? jobs.running("compute-stop", name);
+    return busy && conflict(`a ${busy.kind} of "${name}" is running already (job ${busy.id})`);
   }
 
   private async boot(
@@ -149,17 +162,29 @@ export class Computes {
       ? await this.deps.computeToken(timeline.tenantId, entry.id)
       : undefined;
     const options = { dir: record.dir, token, ...settings };
+    // Recorded before it runs: should we die meanwhile, it is found by this. But what is recorded is
+    // removed with it, so nothing of somebody else's may be in there.
+    await requireEmpty(record.dir);
+    const started = { ...record, startLsn: source.lsn, startedAtMs: nowMs() };
+    tenant.catalog.change((change) => change.putSetting(`compute/${entry.id}`, started));
     const compute = await bootCompute(programs, tar, options, (step) => {
       if (step.step === "receive") job.progress(step.bytes, undefined);
       else if (step.step !== "ready") job.step(step.step);
     });
-    const started = { ...record, startLsn: source.lsn, startedAtMs: nowMs() };
-    tenant.catalog.change((change) => change.putSetting(`compute/${entry.id}`, started));
+    await this.streamBack(tenant, timeline, compute.port, job);
+    return this.info(timeline, started);
+  }
+
+  private async streamBack(
+    tenant: TenantHandle,
+    timeline: TimelineHandle,
+    port: number,
+    job: JobReporter,
+  ): Promise<void> {
     job.step("stream WAL back");
-    const conninfo = `host=127.0.0.1 port=${compute.port} user=postgres dbname=postgres`;
+    const conninfo = `host=127.0.0.1 port=${port} user=postgres dbname=postgres`;
     await setSource(tenant, timeline, { kind: "compute", conninfo, slot: SLOT });
     await this.untilStreaming(timeline);
-    return this.info(timeline, started);
   }
 
   private async untilStreaming(timeline: TimelineHandle): Promise<void> {
@@ -186,10 +211,8 @@ export class Computes {
     if (record === undefined) {
       return err({ kind: "not-found", what: `a compute on "${name}"` });
     }
-    const busy = jobs.running("compute-start", name) ?? jobs.running("compute-stop", name);
-    if (busy !== undefined) {
-      return conflict(`a ${busy.kind} of "${name}" is running already (job ${busy.id})`);
-    }
+    const busy = this.busyWith(name);
+    if (busy !== undefined) return busy;
     const job = jobs.start("compute-stop", name);
     this.halt(tenant, timeline, record, job).then(
       (compute) => job.done({ compute }),
@@ -205,9 +228,20 @@ export class Computes {
     job: JobReporter,
   ): Promise<ComputeInfo> {
     const { programs, directory } = this.deps;
+    // We died while it was booted: what was written to it since has not come back yet.
+    const live = directory.find(timeline.tenantId, timeline.entry.id) ?? timeline;
+    if (live.entry.source === undefined && (await findCompute(record.dir)) !== undefined) {
+      await this.streamBack(tenant, timeline, record.port, job);
+    }
     job.step("stop PostgreSQL");
     const { how, endLsn } = await stopCompute(record.dir, { programs });
     job.detail(how);
+    if (endLsn === undefined && how !== "not-running" && !record.synchronous) {
+      throw new Error(
+        `PostgreSQL had to be stopped by force (${how}), and its commits did not wait for us: what we ` +
+          `may not have of them is in ${record.dir}; remove it, or stop the compute again, to let go of it`,
+      );
+    }
     if (endLsn !== undefined) {
       job.step("take in its last WAL", Lsn.format(endLsn));
       const deadline = performance.now() + COMPUTE_STREAM_MS_MAX;
@@ -255,6 +289,12 @@ export class Computes {
 }
 
 const conflict = (message: string): Result<never, AdminError> => err({ kind: "conflict", message });
+
+async function requireEmpty(dir: string): Promise<void> {
+  const [first] = await readdir(dir).catch(() => []);
+  if (first === undefined) return;
+  throw new PostgresProblem(`${dir} is not empty (${first} …); remove it first, or name another`);
+}
 
 const recordOf = (tenant: TenantHandle, timeline: TimelineHandle): ComputeRecord | undefined =>
   parseComputeRecord(tenant.catalog.setting(`compute/${timeline.entry.id}`));

@@ -132,6 +132,18 @@ describe("management", () => {
   });
 });
 
+test("a compute's directory that holds something of somebody else's is refused, and never removed", async () => {
+  const dir = newDataDir();
+  fs.writeFileSync(path.join(dir, "letter"), "dear");
+  const { id } = await server.client.startCompute({ timeline: "main", dir });
+  expect((await server.client.job(id, 20_000)).error).toBe(
+    `${dir} is not empty (letter …); remove it first, or name another`,
+  );
+  await expect(server.client.stopCompute("main")).rejects.toThrow(/does not exist/);
+  expect(fs.readdirSync(dir)).toEqual(["letter"]);
+  fs.rmSync(dir, { recursive: true });
+});
+
 describe("the page service", () => {
   test("tenants, timelines and LSNs that are not there are named, and the link goes on", async () => {
     const link = await server.connect();

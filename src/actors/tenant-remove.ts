@@ -7,9 +7,9 @@ import { Family } from "../core/gc.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { removeTimelineFilesLater, timelinePath } from "../store/data-dir.ts";
-import { StoreFailed, errorText } from "../store/store-errors.ts";
+import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
-import type { TenantState } from "./tenant-timelines.ts";
+import { type TenantState, adopt } from "./tenant-timelines.ts";
 
 /** Answers the names of what was deleted, or why nothing was. */
 export function removeTimelines(
@@ -36,12 +36,34 @@ export function removeTimelines(
     (error: unknown) => {
       if (error instanceof StoreFailed) shared.onFatal(error);
       shared.log.error({ err: error }, `"${entry.name}" could not be deleted`);
-      reply.answer(err({ kind: "internal", message: errorText(error) }));
+      const kind = error instanceof StoreFull ? "unavailable" : "internal";
+      reply.answer(err({ kind, message: errorText(error) }));
     },
   );
 }
 
 async function remove(state: TenantState, ids: readonly TimelineId[]): Promise<readonly string[]> {
+  try {
+    return await removeStopped(state, ids);
+  } catch (error) {
+    revive(state, ids);
+    throw error;
+  }
+}
+
+/** What could not be deleted (a full disk, a branch that came meanwhile) lives on. */
+function revive(state: TenantState, ids: readonly TimelineId[]): void {
+  if (state.self.stopped()) return;
+  for (const id of ids) {
+    const entry = state.handle.catalog.timeline(id);
+    if (entry !== undefined && entry.state === "active") adopt(state, entry);
+  }
+}
+
+async function removeStopped(
+  state: TenantState,
+  ids: readonly TimelineId[],
+): Promise<readonly string[]> {
   const { handle: tenant, shared, closers } = state;
   const { catalog, timelines } = tenant;
   // Branches before what they read from.

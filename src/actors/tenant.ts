@@ -155,7 +155,10 @@ function openCatalog(id: TenantId, { dataDir, clock }: TenantShared): Catalog {
 }
 
 function adoptAll(state: TenantState): void {
-  for (const entry of state.handle.catalog.timelines()) {
+  // Eldest first, as they came to be: lists of them read the same after a restart.
+  const entries = [...state.handle.catalog.timelines()];
+  entries.sort((x, y) => x.createdAtMs - y.createdAtMs);
+  for (const entry of entries) {
     if (entry.state === "active") adopt(state, entry);
   }
 }

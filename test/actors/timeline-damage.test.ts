@@ -3,7 +3,7 @@
 
 import fs from "node:fs";
 import path from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TenantHandle } from "../../src/actors/directory.ts";
 import { ask } from "../../src/actors/runtime.ts";
 import type { TenantsMsg } from "../../src/actors/tenants.ts";
@@ -12,6 +12,7 @@ import { parseTenantId } from "../../src/core/ids.ts";
 import { Lsn } from "../../src/core/lsn.ts";
 import type { Result } from "../../src/core/result.ts";
 import { catalogPath, layersPath, timelinePath, walPath } from "../../src/store/data-dir.ts";
+import { StoreFull } from "../../src/store/store-errors.ts";
 import { until } from "../support/replication.ts";
 import {
   BASE,
@@ -290,6 +291,27 @@ describe("a full disk", () => {
     expect(world.main.facts.stalled).toBeUndefined();
     await reopen();
     expect(await world.fill(1)).toBe(2);
+  });
+
+  test("keeps a timeline from being deleted: it lives on, and is deleted when there is room", async () => {
+    wal.add(pageImage(0, 1));
+    await takeIn(BASE);
+    const remove = (): Promise<unknown> =>
+      new Promise((answer) =>
+        world.tenant.ref.tell({
+          ...{ kind: "remove", timeline: MAIN, recursive: false, reply: { answer } },
+        }),
+      );
+    const { catalog } = world.tenant;
+    const change = vi.spyOn(catalog, "change").mockImplementation(() => {
+      throw new StoreFull(catalog.path, undefined);
+    });
+    expect(await remove()).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+    change.mockRestore();
+    await world.loaded();
+    expect(await world.fill(0)).toBe(1);
+    expect(await remove()).toEqual({ ok: true, value: ["main"] });
+    expect(catalog.timelines()).toEqual([]);
   });
 
   test("that fails otherwise stops the process: nobody is told that anything is durable", async () => {

@@ -19,6 +19,20 @@ describe("the LSN of a request", () => {
     expect(plan(at(7000), at(1001))).toEqual({ kind: "wait", until: 1001 });
     expect(plan(LSN_MAX, at(1000))).toEqual({ kind: "read", at: 1000 });
   });
+  test("at a page's end its end and the place behind the next header are one moment", () => {
+    const end = { ...timeline, last: at(3 * 8192) };
+    const behind = Lsn.normalize(end.last);
+    expect(behind).toBeGreaterThan(end.last);
+    expect(planRead({ lsn: behind, notModifiedSince: behind }, end)).toEqual({
+      kind: "read",
+      at: end.last,
+    });
+    const next = at(behind + 8);
+    expect(planRead({ lsn: next, notModifiedSince: next }, end)).toEqual({
+      kind: "wait",
+      until: next,
+    });
+  });
   test("zero, reversed and collected LSNs are refused with their reason", () => {
     expect(plan(at(0), at(0))).toMatchObject({ kind: "refused", error: { kind: "bad-request" } });
     expect(plan(at(400), at(500))).toMatchObject({ error: { kind: "bad-request" } });

@@ -59,3 +59,17 @@ test("the durable position is the last whole record below the synced bytes", () 
     ),
   );
 });
+
+test("WAL that was rewound holds nothing back: what comes in its place counts by itself", () => {
+  const marks = new DurableMarks(Lsn.of(0));
+  marks.wrote(Lsn.of(100), Lsn.of(80));
+  // A long record came in part, up to 500; then streaming began again at 80.
+  marks.wrote(Lsn.of(500), Lsn.of(80));
+  marks.rewound(Lsn.of(80));
+  expect(marks.durable).toBe(80);
+  expect(marks.synced(Lsn.of(500)), "a late word of the fsync before").toBe(false);
+  marks.wrote(Lsn.of(120), Lsn.of(112));
+  expect(marks.synced(Lsn.of(120))).toBe(true);
+  expect(marks.durable).toBe(112);
+  expect(() => marks.rewound(Lsn.of(100))).toThrow(/not forgotten/);
+});

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { type Program, startProgram } from "./app/program.ts";
 import { ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
-import { type LogLevel, createLog } from "./io/log.ts";
+import { type Log, type LogLevel, createLog } from "./io/log.ts";
 
 /** The settings file that was named, by flag or else by PAGESERVER_CONFIG. Throws ConfigError. */
 export function readConfigFile(named: string | undefined): ConfigFile | undefined {
@@ -17,7 +17,26 @@ export function readConfigFile(named: string | undefined): ConfigFile | undefine
   }
 }
 
-/** Runs until SIGINT, SIGTERM or a request to stop; SIGHUP reads keys again. */
+/** npm passes a terminal's Ctrl-C on: signals that come so soon, ms, after the first are the same one. */
+const SAME_SIGNAL_MS = 1_000;
+
+/** The first signal to stop. Whoever signals again does not want to wait: what is durable is safe. */
+function firstSignal(log: Log): Promise<string> {
+  return new Promise((resolve) => {
+    let firstMs: number | undefined;
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.on(signal, () => {
+        firstMs ??= performance.now();
+        resolve(signal);
+        if (performance.now() - firstMs < SAME_SIGNAL_MS) return;
+        log.warn({ signal }, "signalled again: the process stops at once");
+        process.exit(1);
+      });
+    }
+  });
+}
+
+/** Runs until SIGINT, SIGTERM or a request to stop, in order; a second signal ends it at once. SIGHUP reads keys again. */
 export async function serve(flags: Flags, configFile?: string): Promise<void> {
   const { config } = loadConfig(flags, process.env, readConfigFile(configFile));
   const level: LogLevel = config.logLevel === "trace" ? "debug" : config.logLevel;
@@ -30,9 +49,7 @@ export async function serve(flags: Flags, configFile?: string): Promise<void> {
   process.on("unhandledRejection", (cause) =>
     die(cause instanceof Error ? cause : new Error(String(cause))),
   );
-  const signalled = new Promise<string>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => resolve(signal));
-  });
+  const signalled = firstSignal(log);
   // Before the program can react to it, the signal must not end it either.
   process.on("SIGHUP", () => void running?.reload());
   let running: Program | undefined;

@@ -11,7 +11,7 @@
 //   setting/<name>                      any JSON
 
 import fs from "node:fs";
-import { type RootDatabase, open } from "lmdb";
+import { open } from "lmdb";
 import type { z } from "zod";
 import { prettifyError } from "zod";
 import { assert } from "../core/assert.ts";
@@ -62,31 +62,29 @@ export interface CatalogChange {
   putSetting(name: string, value: SettingValue): void;
 }
 
+/** Where entries are kept: what is used of LMDB. */
+export interface CatalogDb {
+  get(key: string): string | undefined;
+  /** In order, from `start` (inclusive) to `end` (exclusive). */
+  getKeys(range: { start?: string; end?: string; limit?: number }): Iterable<string>;
+  putSync(key: string, value: string): unknown;
+  removeSync(key: string): unknown;
+  /** All of `edits` or, when it throws, nothing; on disk when it returns. */
+  transactionSync(edits: () => void): void;
+  close(): Promise<void>;
+}
+
 export class Catalog {
   readonly path: string;
-  private readonly db: RootDatabase<string, string>;
+  private readonly db: CatalogDb;
 
-  /** Opens or creates. Throws StoreFormat, StoreCorrupt, StoreFull, StoreFailed. */
-  constructor(path: string) {
+  /**
+   * Opens or creates the file at `path`, unless it is told where the entries are kept. Throws
+   * StoreFormat, StoreCorrupt, StoreFull, StoreFailed.
+   */
+  constructor(path: string, db: CatalogDb = openCatalogFile(path)) {
     this.path = path;
-    const isNew = !fs.existsSync(path);
-    if (!isNew) checkLmdbFile(path);
-    else requireSpace(path);
-    makeLockFile(path);
-    try {
-      this.db = open<string, string>({
-        path,
-        noSubdir: true,
-        encoding: "string",
-        pageSize: 4096,
-        overlappingSync: false,
-        maxReaders: 8,
-        mapSize: MAP_BYTES,
-      });
-    } catch (cause) {
-      if (isNew) throw lmdbWriteError(path, "creating", cause);
-      throw new StoreCorrupt(path, `LMDB cannot open it: ${errorText(cause)}`);
-    }
+    this.db = db;
     this.checkFormat();
   }
 
@@ -220,6 +218,28 @@ export class Catalog {
       throw new StoreCorrupt(this.path, `${key} fails its checksum`);
     }
     return JSON.parse(json);
+  }
+}
+
+/** The LMDB file at `path`, created if it is missing. Throws StoreCorrupt, StoreFull, StoreFailed. */
+export function openCatalogFile(path: string): CatalogDb {
+  const isNew = !fs.existsSync(path);
+  if (!isNew) checkLmdbFile(path);
+  else requireSpace(path);
+  makeLockFile(path);
+  try {
+    return open<string, string>({
+      path,
+      noSubdir: true,
+      encoding: "string",
+      pageSize: 4096,
+      overlappingSync: false,
+      maxReaders: 8,
+      mapSize: MAP_BYTES,
+    });
+  } catch (cause) {
+    if (isNew) throw lmdbWriteError(path, "creating", cause);
+    throw new StoreCorrupt(path, `LMDB cannot open it: ${errorText(cause)}`);
   }
 }
 

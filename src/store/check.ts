@@ -7,15 +7,15 @@ import type { Catalog } from "./catalog.ts";
 import type { LayerEntry, TimelineEntry } from "./catalog-entries.ts";
 import { checkWal } from "./check-wal.ts";
 import { layersPath, walPath } from "./data-dir.ts";
+import type { LayerFiles } from "./layer-files.ts";
 import { LayerMap, type SealedLayer } from "./layer-map.ts";
 import { sumFile } from "./layer-writer.ts";
 import type { CheckReport } from "./object-store.ts";
-import type { OpenFiles } from "./sealed-file.ts";
 import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
 
 export interface CheckTarget {
   readonly catalog: Catalog;
-  readonly files: OpenFiles;
+  readonly files: LayerFiles;
   /** A timeline's directory: data-dir.ts. */
   readonly directoryOf: (timeline: TimelineEntry) => string;
   /** Awaited between turns of a few ms: lets others work. */

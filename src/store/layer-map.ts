@@ -4,21 +4,20 @@
 import path from "node:path";
 import { assert } from "../core/assert.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
-import { LmdbLayer } from "./lmdb-layer.ts";
-import type { OpenFiles } from "./sealed-file.ts";
+import type { LayerFiles, StoredLayer } from "./layer-files.ts";
 import { StoreCorrupt } from "./store-errors.ts";
 
 export interface SealedLayer {
   readonly entry: LayerEntry;
-  readonly layer: LmdbLayer;
+  readonly layer: StoredLayer;
 }
 
 export class LayerMap {
   private readonly directory: string;
-  private readonly files: OpenFiles;
+  private readonly files: LayerFiles;
   private sealed: readonly SealedLayer[] = [];
 
-  constructor(directory: string, files: OpenFiles, entries: readonly LayerEntry[]) {
+  constructor(directory: string, files: LayerFiles, entries: readonly LayerEntry[]) {
     this.directory = directory;
     this.files = files;
     this.swap([], entries);
@@ -89,7 +88,7 @@ export class LayerMap {
     const kept = this.sealed.filter(({ entry }) => !gone.has(entry.file));
     assert(kept.length + gone.size === this.sealed.length, "layers to be replaced are in the map");
     const added = add.map((entry) => {
-      return { entry, layer: new LmdbLayer(this.pathOf(entry), entry, this.files) };
+      return { entry, layer: this.files.layer(this.pathOf(entry), entry) };
     });
     this.sealed = [...kept, ...added].sort(
       (x, y) =>

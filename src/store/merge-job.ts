@@ -17,8 +17,8 @@ import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
 import { VERSION, type Version } from "../core/version.ts";
 import { lsnHex } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
+import type { LayerFiles, LayerSink } from "./layer-files.ts";
 import type { SealedLayer } from "./layer-map.ts";
-import { LayerWriter, publishLayerFile, removeLayerFile } from "./layer-writer.ts";
 import { ImagePlanner } from "./merge-images.ts";
 import { type KeyKeep, KeepRules, type Retained } from "./merge-keep.ts";
 import { type MergeKey, MergeKeys } from "./merge-keys.ts";
@@ -31,6 +31,7 @@ export type MergePoint = "begun" | "written" | "synced" | "renamed" | "entered" 
 export interface MergeOptions {
   readonly timeline: TimelineId;
   readonly directory: string;
+  readonly files: LayerFiles;
   /** Newest first, neighbours; each in key order. */
   readonly tiers: readonly (readonly SealedLayer[])[];
   /** Nothing older lies below them: no tier, no ancestor. */
@@ -90,7 +91,7 @@ export class MergeJob {
   private work: KeyWork[] = [];
   private pending: PendingImage[] = [];
   private surveyed = false;
-  private writer: LayerWriter | undefined;
+  private writer: LayerSink | undefined;
   private writerBytes = 0;
   private writerKeys = 0;
   // Within a key whose versions take more than one turn: where the next turn goes on.
@@ -148,14 +149,14 @@ export class MergeJob {
   async closeLayer(): Promise<void> {
     const { writer } = this;
     if (writer === undefined) return;
-    const { fault, directory, timeline, nowMs, number, retained } = this.options;
+    const { fault, files, directory, timeline, nowMs, number, retained } = this.options;
     fault("written");
     const { header, bytes, crc } = await writer.finish();
     fault("synced");
     const { firstLsn, lastLsn, firstKey, lastKey, keys, runs, versions, kinds } = header;
     const name = [this.sequence.toString(16).padStart(8, "0"), lsnHex(firstLsn), lsnHex(lastLsn)];
     const file = `${name.join("-")}-m${number.toString(16)}-${this.done.length}.layer`;
-    await publishLayerFile(writer.path, `${directory}/${file}`);
+    await files.publish(writer.path, `${directory}/${file}`);
     this.writer = undefined;
     this.done.push({
       ...{ file, timeline, sequence: this.sequence, createdAtMs: nowMs },
@@ -169,22 +170,22 @@ export class MergeJob {
 
   /** Swaps old for new and removes the old files. */
   enter(): readonly LayerEntry[] {
-    const { enter, directory, fault, over } = this.options;
+    const { enter, files, directory, fault, over } = this.options;
     const old = this.sources;
     enter(old, this.done);
     over();
     fault("entered");
-    for (const { file } of old) removeLayerFile(`${directory}/${file}`);
+    for (const { file } of old) files.remove(`${directory}/${file}`);
     fault("unlinked");
     return this.done;
   }
 
   /** Removes what was written; the tiers stay as they are. */
   async abandon(): Promise<void> {
-    const { directory, over } = this.options;
+    const { files, directory, over } = this.options;
     try {
       await this.writer?.abandon();
-      for (const { file } of this.done) removeLayerFile(`${directory}/${file}`);
+      for (const { file } of this.done) files.remove(`${directory}/${file}`);
     } finally {
       over();
     }
@@ -225,11 +226,11 @@ export class MergeJob {
 
   /** Appends keys; true when the file has its size. */
   private write(): boolean {
-    const { steadyMs, directory, timeline, number } = this.options;
+    const { steadyMs, files, directory, timeline, number } = this.options;
     if (this.writer === undefined) {
       const path = `${directory}/merge-${number.toString(16)}-${this.done.length}.tmp`;
       const bytes = 2 * MERGED_LAYER_BYTES_MAX + this.counts.readBytes;
-      this.writer = new LayerWriter(path, timeline, this.keysMax, bytes);
+      this.writer = files.create(path, timeline, this.keysMax, bytes);
       this.writerBytes = this.writerKeys = 0;
     }
     const { writer } = this;

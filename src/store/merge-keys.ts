@@ -2,25 +2,25 @@
 // are read ahead in small lists, so nothing of a file stays open between turns.
 
 import { compareGroups } from "../core/key.ts";
+import type { StoredLayer } from "./layer-files.ts";
 import type { SealedLayer } from "./layer-map.ts";
-import type { LmdbLayer } from "./lmdb-layer.ts";
 import type { VersionKey } from "./run.ts";
 
 const KEYS_AHEAD = 256;
 
 /** One tier: layers whose key ranges do not overlap. */
 class TierKeys {
-  private readonly layers: readonly LmdbLayer[];
+  private readonly layers: readonly StoredLayer[];
   private next = 0;
   private ahead: readonly VersionKey[] = [];
   private at = 0;
 
-  constructor(layers: readonly LmdbLayer[]) {
+  constructor(layers: readonly StoredLayer[]) {
     this.layers = layers;
   }
 
   /** The layer that `current` lies in. */
-  get layer(): LmdbLayer {
+  get layer(): StoredLayer {
     return this.layers[this.next]!;
   }
 
@@ -44,7 +44,7 @@ const compare = (x: VersionKey, y: VersionKey): number =>
 
 export interface MergeKey extends VersionKey {
   /** Newest first. */
-  readonly layers: readonly LmdbLayer[];
+  readonly layers: readonly StoredLayer[];
 }
 
 export class MergeKeys {
@@ -63,7 +63,7 @@ export class MergeKeys {
       if (least === undefined || compare(current, least) < 0) least = current;
     }
     if (least === undefined) return undefined;
-    const layers: LmdbLayer[] = [];
+    const layers: StoredLayer[] = [];
     for (const tier of this.tiers) {
       const { current } = tier;
       if (current === undefined || compare(current, least) !== 0) continue;

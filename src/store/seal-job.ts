@@ -8,7 +8,7 @@ import { LSN_MAX, type Lsn } from "../core/lsn.ts";
 import type { Version } from "../core/version.ts";
 import { lsnHex } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
-import { LayerWriter, publishLayerFile } from "./layer-writer.ts";
+import type { LayerFiles, LayerSink } from "./layer-files.ts";
 import type { MemoryLayer } from "./memory-layer.ts";
 import type { LayerCursor } from "./object-store.ts";
 
@@ -20,6 +20,7 @@ export interface SealJobOptions {
   readonly layer: MemoryLayer;
   readonly timeline: TimelineId;
   readonly directory: string;
+  readonly files: LayerFiles;
   readonly sequence: number;
   readonly nowMs: number;
   readonly fault: SealFault;
@@ -33,7 +34,7 @@ export class SealJob {
   private readonly options: SealJobOptions;
   private readonly path: string;
   private readonly file: string;
-  private writer: LayerWriter | undefined;
+  private writer: LayerSink | undefined;
   private cursor: LayerCursor | undefined;
   private done = false;
   private runsEnd = 0;
@@ -60,10 +61,10 @@ export class SealJob {
 
   /** One turn of writing; false when all is written. Throws StoreFull (abandon and begin again later), StoreFailed. */
   step(): boolean {
-    const { layer, timeline, fault } = this.options;
+    const { layer, timeline, fault, files } = this.options;
     if (this.done) return false;
     if (this.writer === undefined || this.cursor === undefined) {
-      this.writer = new LayerWriter(`${this.path}.tmp`, timeline, layer.keyCount, layer.bytes);
+      this.writer = files.create(`${this.path}.tmp`, timeline, layer.keyCount, layer.bytes);
       this.cursor = layer.cursor();
       fault("begun");
     }
@@ -99,7 +100,7 @@ export class SealJob {
     }
     const { header, bytes, crc } = await writer.finish();
     fault("synced");
-    await publishLayerFile(writer.path, this.path);
+    await this.options.files.publish(writer.path, this.path);
     fault("renamed");
     const { firstLsn, lastLsn, firstKey, lastKey, keys, runs, versions, kinds } = header;
     const ranges = { firstLsn, lastLsn, firstKey, lastKey };

@@ -17,7 +17,11 @@ import {
   unsealed,
 } from "./layer-header.ts";
 import { FINGERPRINT_BYTES, onRoll, rollBucketOf, rollKey } from "./layer-roll.ts";
-import { sumFile } from "./layer-writer.ts";
+import type { LayerFacts } from "./check-layer.ts";
+import { makeDirectory } from "./data-dir.ts";
+import type { LayerFiles, StoredLayer } from "./layer-files.ts";
+import { LayerWriter, publishLayerFile, removeLayerFile, sumFile } from "./layer-writer.ts";
+import { LmdbLayer } from "./lmdb-layer.ts";
 import { makeLockFile } from "./lmdb-space.ts";
 import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
 
@@ -167,7 +171,7 @@ export interface FileFacts {
  * compared with its checksum as a whole before LMDB sees it for the first time, because LMDB trusts
  * what it maps: a damaged tree page may end the process.
  */
-export class OpenFiles {
+export class OpenFiles implements LayerFiles {
   private readonly files: LRUCache<string, SealedFile>;
   private readonly verified = new Set<string>();
   private readonly rejected = new Map<string, Rejected>();
@@ -229,6 +233,31 @@ export class OpenFiles {
 
   closeAll(): void {
     this.files.clear();
+  }
+
+  /** Half-written layers, sealed ones that never reached the catalog, and LMDB's lock files of both go. */
+  prepare(directory: string, keep: readonly string[]): void {
+    makeDirectory(directory);
+    const known = new Set(keep.flatMap((file) => [file, `${file}-lock`]));
+    for (const name of fs.readdirSync(directory)) {
+      if (!known.has(name)) fs.rmSync(`${directory}/${name}`, { force: true });
+    }
+  }
+
+  create(path: string, timeline: string, keysMax: number, sourceBytes: number): LayerWriter {
+    return new LayerWriter(path, timeline, keysMax, sourceBytes);
+  }
+
+  publish(from: string, to: string): Promise<void> {
+    return publishLayerFile(from, to);
+  }
+
+  remove(path: string): void {
+    removeLayerFile(path);
+  }
+
+  layer(path: string, facts: LayerFacts): StoredLayer {
+    return new LmdbLayer(path, facts, this);
   }
 }
 

@@ -2,7 +2,6 @@
 // them the ancestor up to the branch point. Versions at or below a branch point never change (I1), so
 // the ancestor is read directly. Knows nothing of WAL: who ingests asks `sink` and `meta`.
 
-import fs from "node:fs";
 import { assert } from "../core/assert.ts";
 import type { ChangeSink, MetadataView } from "../core/change.ts";
 import type { MergePlan, Tier } from "../core/compaction.ts";
@@ -12,7 +11,8 @@ import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
 import { VERSION, type Version } from "../core/version.ts";
 import type { Catalog } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
-import { layersPath, makeDirectory } from "./data-dir.ts";
+import { layersPath } from "./data-dir.ts";
+import type { LayerFiles } from "./layer-files.ts";
 import { LayerMap } from "./layer-map.ts";
 import { MemoryLayer } from "./memory-layer.ts";
 import { MergeJob, type MergePoint } from "./merge-job.ts";
@@ -21,7 +21,6 @@ import type { KeyVisitor, Layer, VersionVisitor } from "./object-store.ts";
 import type { OpenBudget } from "./open-budget.ts";
 import type { PageReader } from "./read-page.ts";
 import { type SealFault, SealJob } from "./seal-job.ts";
-import type { OpenFiles } from "./sealed-file.ts";
 import type { StoreCorrupt } from "./store-errors.ts";
 
 export interface TimelineStoreOptions {
@@ -29,7 +28,7 @@ export interface TimelineStoreOptions {
   /** The timeline's directory: data-dir.ts. */
   readonly directory: string;
   readonly catalog: Catalog;
-  readonly files: OpenFiles;
+  readonly files: LayerFiles;
   readonly budget: OpenBudget;
   readonly ancestor: { readonly store: TimelineStore; readonly lsn: Lsn } | undefined;
   /** For crash tests. */
@@ -78,9 +77,11 @@ export class TimelineStore {
     this.options = options;
     this.above = ancestor;
     const layers = layersPath(directory);
-    makeDirectory(layers);
     const entries = catalog.layers(id);
-    removeStrayFiles(layers, entries);
+    files.prepare(
+      layers,
+      entries.map(({ file }) => file),
+    );
     this.map = new LayerMap(layers, files, entries);
     this.open = new MemoryLayer(this.groups, options.budget.blocks);
     this.meta = {
@@ -241,6 +242,7 @@ export class TimelineStore {
       layer: oldest.layer,
       timeline: this.id,
       directory: layersPath(this.options.directory),
+      files: this.options.files,
       sequence: this.map.nextSequence,
       nowMs,
       fault: this.options.sealFault ?? ((): void => {}),
@@ -276,6 +278,7 @@ export class TimelineStore {
     const job = new MergeJob({
       timeline: this.id,
       directory: layersPath(this.options.directory),
+      files: this.options.files,
       tiers: tiers.slice(plan.from, plan.to + 1),
       ...{ bottom, retained, reader, nowMs, steadyMs },
       number: this.map.nextMerge,
@@ -357,13 +360,5 @@ export class TimelineStore {
       const { kind: k, a: ga, b: gb, c, d } = group;
       each(this.groups.id(k, ga, gb, c, d), block, found.value);
     }
-  }
-}
-
-/** Half-written layers, sealed ones that never reached the catalog, and LMDB's lock files of both. */
-function removeStrayFiles(directory: string, entries: readonly LayerEntry[]): void {
-  const known = new Set(entries.flatMap(({ file }) => [file, `${file}-lock`]));
-  for (const name of fs.readdirSync(directory)) {
-    if (!known.has(name)) fs.rmSync(`${directory}/${name}`, { force: true });
   }
 }

@@ -24,6 +24,9 @@ const schema = z.strictObject({
   authClockSkewS: z.coerce.number().int().min(0).max(3_600).default(30),
   authRequireExpiry: yesOrNo.default(true),
   allowUnauthenticated: yesOrNo.default(false),
+  tlsCert: optionalText,
+  tlsKey: optionalText,
+  tlsRequired: yesOrNo.default(true),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;
@@ -64,6 +67,12 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   allowUnauthenticated: about(
     ...(["allow_unauthenticated", "ALLOW_UNAUTHENTICATED", "boolean"] as const),
     "listen beyond loopback without asking for tokens",
+  ),
+  tlsCert: about("tls_cert", "TLS_CERT", "path", "certificate of both ports, PEM; none: no TLS"),
+  tlsKey: about("tls_key", "TLS_KEY", "path", "its private key, PEM, readable by nobody else"),
+  tlsRequired: about(
+    ...(["tls_required", "TLS_REQUIRED", "boolean"] as const),
+    "with a certificate: the page service refuses connections without TLS",
   ),
 };
 
@@ -123,6 +132,7 @@ export function loadConfig(
   if (!parsed.success) throw new ConfigError(problems(parsed.error, sources, file));
   const config = Object.freeze(parsed.data);
   refuseOpenDoors(config);
+  refuseHalfTls(config);
   const defaults = schema.parse({});
   const settings = keys.map((key) => ({
     ...ABOUT[key],
@@ -169,6 +179,10 @@ function problems(
 const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 
+/** Whether others than this machine can reach a port. */
+export const isReachable = (config: Config): boolean =>
+  !isLoopback(config.listenHost) || !isLoopback(config.httpHost);
+
 /** Whoever reaches an open port may read and destroy everything, so that must be said aloud. */
 function refuseOpenDoors(config: Config): void {
   if (config.authKeys !== undefined || config.allowUnauthenticated) return;
@@ -179,6 +193,15 @@ function refuseOpenDoors(config: Config): void {
         `set ${ABOUT.authKeys.name}, or ${ABOUT.allowUnauthenticated.name} if that is meant`,
     );
   }
+}
+
+function refuseHalfTls({ tlsCert, tlsKey }: Config): void {
+  if ((tlsCert === undefined) === (tlsKey === undefined)) return;
+  const [given, missing] =
+    tlsCert === undefined ? (["tlsKey", "tlsCert"] as const) : (["tlsCert", "tlsKey"] as const);
+  throw new ConfigError(
+    `${ABOUT[given].name} is set and ${ABOUT[missing].name} is not: TLS needs both`,
+  );
 }
 
 /** Misspelt by this much at most, single characters. */

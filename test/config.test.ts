@@ -58,6 +58,14 @@ describe("settings", () => {
     expect(refusal({}, {}, file("data_dir = "))).toMatch(/^\/etc\/p\.toml: line 1: /);
   });
 
+  test("a certificate and its key come together", () => {
+    expect(refusal({ tlsCert: "/c" }, {})).toBe(
+      "tls_cert is set and tls_key is not: TLS needs both",
+    );
+    expect(refusal({}, { PAGESERVER_TLS_KEY: "/k" })).toContain("tls_cert is not");
+    expect(loadConfig({ tlsCert: "/c", tlsKey: "/k" }, {}).config.tlsRequired).toBe(true);
+  });
+
   test("an address that others can reach needs tokens, or a word that it is meant", () => {
     for (const host of ["0.0.0.0", "::", "10.0.0.5", "db.example", "127.0.0.1.example"]) {
       expect(refusal({ listenHost: host }, {})).toContain("listen_host");

@@ -18,6 +18,7 @@ import { type Result, err } from "../core/result.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import type { Link } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
+import type { LinkTls } from "../io/tls.ts";
 import { type PageServiceCommand } from "../protocol/page-service-command.ts";
 import { Framer } from "../protocol/pg-frames.ts";
 import { type Authenticate, Handshake, type HandshakeStep } from "../protocol/pg-handshake.ts";
@@ -59,6 +60,7 @@ export interface ConnectionDeps {
   readonly resolve: ResolveTimeline;
   readonly serveBackup: ServeBackup;
   readonly authenticate: Authenticate;
+  readonly tls?: LinkTls | undefined;
   readonly log: Log;
   readonly slabs: SlabPool;
   readonly deadlines: ConnectionDeadlines;
@@ -116,7 +118,7 @@ class Connection {
     this.link = link;
     this.deps = deps;
     this.log = deps.log.child({ peer: link.peer });
-    this.handshake = new Handshake(deps.authenticate);
+    this.handshake = new Handshake(deps.authenticate, deps.tls?.policy);
     this.framer = new Framer(
       (type, body) => this.onMessage(type, body),
       FRONTEND_MESSAGE_BYTES_MAX,
@@ -178,8 +180,7 @@ class Connection {
   }
 
   private onLogin(chunk: Uint8Array): void {
-    const step = this.handshake!.push(chunk);
-    this.onLoginStep(step);
+    this.onLoginStep(this.handshake!.push(chunk));
   }
 
   private onLoginStep(step: HandshakeStep): void {
@@ -190,6 +191,7 @@ class Connection {
     }
     if (step.bytes.length > 0) this.outbox.send(...step.bytes);
     if (step.kind === "more") return;
+    if (step.kind === "tls") return this.link.secure(this.deps.tls!.context, step);
     if (step.kind === "check") return this.awaitVerdict(step.verdict);
     this.handshake = undefined;
     this.commands.claims = step.claims;

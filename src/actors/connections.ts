@@ -9,6 +9,7 @@ import { SlabPool } from "../core/slab-pool.ts";
 import { meters } from "../io/meters.ts";
 import type { Link, Listener } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
+import type { LinkTls } from "../io/tls.ts";
 import { type Authenticate, Handshake } from "../protocol/pg-handshake.ts";
 import { SQLSTATE } from "../protocol/pg-messages.ts";
 import type { ServeBackup } from "./backup-copy.ts";
@@ -26,6 +27,7 @@ export interface ConnectionsDeps {
   readonly resolve: ResolveTimeline;
   readonly serveBackup: ServeBackup;
   readonly authenticate: Authenticate;
+  readonly tls?: LinkTls | undefined;
   readonly log: Log;
   readonly connectionsMax?: number;
   readonly deadlines?: ConnectionDeadlines;

@@ -6,11 +6,12 @@ import fs from "node:fs/promises";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import type { Config } from "../config.ts";
+import { type Config, isReachable } from "../config.ts";
 import { CONNECTIONS_MAX, OPEN_FILES_MAX } from "../core/limits.ts";
 import { systemClock } from "../io/clock.ts";
 import { findPostgres } from "../io/postgres.ts";
 import { TokenVerifier } from "../io/tokens.ts";
+import { loadTls } from "./login.ts";
 import { libraryPath } from "./program.ts";
 
 export interface Finding {
@@ -30,6 +31,8 @@ const MEMORY_BYTES_MIN = 2 * GiB;
 /** Above this, ms, synchronous commits feel it. */
 const FSYNC_MS_MAX = 20;
 const FSYNCS = 11;
+/** A certificate that ends sooner than this, ms, is to be renewed now. */
+const CERTIFICATE_MS_MIN = 14 * 24 * 3_600_000;
 /** statfs(2): data there does not outlive the machine. */
 const TMPFS_MAGIC = 0x0102_1994;
 /** What OPEN_FILES_MAX says of each open layer file. */
@@ -55,6 +58,7 @@ export async function examine(config: Config): Promise<readonly Finding[]> {
     ["page service port", () => port(config.listenHost, config.listenPort)],
     ["management port", () => port(config.httpHost, config.httpPort)],
     ["tokens", () => tokens(config)],
+    ["TLS", () => tls(config)],
   ];
   const findings: Finding[] = [];
   for (const [what, look] of looks) {
@@ -177,5 +181,19 @@ async function tokens(config: Config): Promise<Looked> {
     requireExpiry: config.authRequireExpiry,
     nowMs: systemClock.nowMs,
   });
-  return good(`${await verifier.reload()} public keys from ${config.authKeys}`);
+  return good(`${verifier.keyCount} public keys from ${config.authKeys}`);
+}
+
+async function tls(config: Config): Promise<Looked> {
+  const loaded = await loadTls(config);
+  if (loaded === undefined) {
+    if (!isReachable(config)) return good("none; only loopback is served");
+    return warning("none, so tokens and pages travel in clear; set tls_cert and tls_key");
+  }
+  const left = loaded.notAfterMs - systemClock.nowMs();
+  const until = new Date(loaded.notAfterMs).toISOString();
+  if (left <= 0)
+    return bad(`${config.tlsCert} was valid until ${until}; renew it, then send SIGHUP`);
+  const text = `${config.tlsCert} is valid until ${until}`;
+  return left < CERTIFICATE_MS_MIN ? warning(`${text}; renew it, then send SIGHUP`) : good(text);
 }

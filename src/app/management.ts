@@ -50,7 +50,7 @@ export interface ManagementDeps {
   readonly computes: Computes;
   readonly imports: Imports;
   readonly status: () => Status;
-  readonly reloadKeys: Management["reloadKeys"];
+  readonly reload: Management["reload"];
   readonly shutdown: () => void;
 }
 
@@ -129,12 +129,12 @@ export function createManagement(deps: ManagementDeps): Management {
 /** What concerns no tenant. */
 function ofTheServer(
   deps: ManagementDeps,
-): Pick<Management, "status" | "metrics" | "reloadKeys" | "shutdown"> {
+): Pick<Management, "status" | "metrics" | "reload" | "shutdown"> {
   const metrics = metricsSource(deps.status);
   return {
     status: () => Promise.resolve(ok(deps.status())),
     metrics: async () => ok(await metrics()),
-    reloadKeys: deps.reloadKeys,
+    reload: deps.reload,
     shutdown: () => {
       deps.shutdown();
       return Promise.resolve(ok(undefined));

@@ -37,7 +37,7 @@ export interface Program {
   readonly listenPort: number;
   /** Resolves when somebody asked for the end through the API. */
   readonly stopAsked: Promise<string>;
-  /** Reads what may change while it runs: public keys. What cannot be read is logged and stays as it was. */
+  /** Reads what may change while it runs: public keys, the certificate. What cannot be read is logged and stays as it was. */
   readonly reload: () => Promise<void>;
   /** Orderly: listeners, imports, connections, timelines, redo, lock. */
   readonly stop: () => Promise<void>;
@@ -86,7 +86,7 @@ async function start(
   const computes = new Computes({
     ...{ dataDir, directory: parts.shared.directory, programs, jobs },
     applicationName: APPLICATION_NAME,
-    pageService: pageServiceConninfo(config.listenHost, listener.port),
+    pageService: pageServiceConninfo(config.listenHost, listener.port, login),
     computeLibrary: libraryPath("compute.so"),
     computeToken: login.computeToken,
     nowMs: systemClock.nowMs,
@@ -98,20 +98,21 @@ async function start(
   const management = createManagement({
     ...{ shared, directory: shared.directory, tenants, programs, jobs, computes, imports },
     status: statusSource({ config, parts, tree, closers, url }),
-    reloadKeys: login.reloadKeys,
+    reload: login.reload,
     shutdown: () => askStop("asked through the API"),
   });
   const http = await startHttp(management, {
     host: config.httpHost,
     port: config.httpPort,
     ...(login.checkToken !== undefined && { checkToken: login.checkToken }),
+    ...(login.tls !== undefined && { tls: login.tls }),
     audit: (entry) => log.info({ audit: entry }, "management"),
     onUnexpected: (error, request) => log.error({ err: error, request }, "request failed"),
   });
   url.http = http.url;
   closers.add("management API", () => http.close());
   const stop = (): Promise<void> => closers.closeAll();
-  return { http: url.http, listenPort: listener.port, stopAsked, reload: login.reload, stop };
+  return { http: url.http, listenPort: listener.port, stopAsked, reload: login.reloadLogged, stop };
 }
 
 /** Makes the directory if needed, locks it for this process and checks what it is. */
@@ -210,13 +211,16 @@ function statusSource(of: {
     });
 }
 
-/** How a compute on this machine connects to the page service; it has neither TLS nor GSS. */
-function pageServiceConninfo(listenHost: string, port: number): string {
+/**
+ * How a compute on this machine connects to the page service. Nobody is between us, so that TLS, where
+ * it is spoken, needs no proof of who we are.
+ */
+function pageServiceConninfo(listenHost: string, port: number, { tls }: Login): string {
   const everywhere = listenHost === "0.0.0.0" || listenHost === "::";
   const host = everywhere ? "127.0.0.1" : listenHost;
   return (
     `host=${host} port=${port} user=compute dbname=compute application_name=compute ` +
-    `sslmode=disable gssencmode=disable connect_timeout=10`
+    `sslmode=${tls === undefined ? "disable" : "require"} gssencmode=disable connect_timeout=10`
   );
 }
 

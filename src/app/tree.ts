@@ -76,6 +76,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
         const connections = spawnConnections(root, POLICY.connections, {
           ...{ listener, log, serveBackup },
           authenticate: login.authenticate,
+          tls: login.tls,
           resolve: (tenant, timeline) => resolve(directory, tenant, timeline),
         });
         return { stop: async () => connections.stop() };

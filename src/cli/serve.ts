@@ -9,7 +9,9 @@ Settings also come from the environment and from a TOML file; flags win over the
 environment over the file. All of them, and where each comes from: pageserver config.
 
 With --auth-keys both ports ask for a token (JWT, EdDSA or RS256): as libpq's password, and as
-Authorization: Bearer. Without, both ports have to be on loopback. SIGHUP reads the keys again.
+Authorization: Bearer. Without, both ports have to be on loopback. With --tls-cert and --tls-key both
+speak TLS only (the page service also in clear with tls_required = false). SIGHUP reads keys and
+certificate again.
 
 Examples:
   pageserver serve                          data in ./data, page service 64000, HTTP 9898
@@ -23,6 +25,8 @@ interface ServeOptions {
   readonly http?: string;
   readonly authKeys?: string;
   readonly allowUnauthenticated?: boolean;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
 }
 
 export function serveCommand(): Command {
@@ -34,6 +38,8 @@ export function serveCommand(): Command {
     .option("--http <host:port>", "management API address (default: 127.0.0.1:9898)")
     .option("--auth-keys <path>", "public keys of tokens: PEM, directory of them, or JWKS")
     .option("--allow-unauthenticated", "listen beyond loopback without asking for tokens")
+    .option("--tls-cert <file>", "certificate of both ports, PEM (default: no TLS)")
+    .option("--tls-key <file>", "its private key, PEM")
     .addHelpText("after", HELP)
     .action(async (options: ServeOptions) => {
       const listen = hostPort(options.listen, "--listen");
@@ -48,6 +54,8 @@ export function serveCommand(): Command {
           httpPort: http?.port,
           authKeys: options.authKeys,
           allowUnauthenticated: options.allowUnauthenticated,
+          tlsCert: options.tlsCert,
+          tlsKey: options.tlsKey,
         };
         await serve(flags, options.config);
       } catch (error) {

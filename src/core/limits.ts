@@ -201,6 +201,8 @@ export const LEASES_MAX = 1_000;
 export const AUTH_KEYS_MAX = 64;
 /** A file of public keys, bytes. */
 export const AUTH_KEY_BYTES_MAX = 1 * MiB;
+/** A file with a certificate and those above it, or with a private key, bytes. */
+export const TLS_FILE_BYTES_MAX = 1 * MiB;
 /** Fetching public keys from a URL, ms. */
 export const AUTH_KEYS_MS_MAX = 10_000;
 /** Runs of a sealed layer that one turn of the store's check reads. A few ms. */

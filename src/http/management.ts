@@ -10,7 +10,7 @@ import type { RelTag } from "../core/page.ts";
 import type { Result } from "../core/result.ts";
 import type { LsnByTimestamp, PageVersionInfo, TenantInfo, TimelineInfo } from "../protocol/api.ts";
 import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
-import type { CheckReport, ReloadedKeys, Status } from "../protocol/api-status.ts";
+import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 
 /** "default" is the one tenant of a program that was not told otherwise. */
@@ -150,8 +150,8 @@ export interface Management {
   ): Answer<readonly string[]>;
   /** Walks the whole store and reports every broken invariant. */
   check(tenant: TenantRef): Answer<CheckReport>;
-  /** Takes the public keys of tokens that are there now; all of them or, with a refusal, none. */
-  reloadKeys(): Answer<ReloadedKeys>;
+  /** Takes the public keys of tokens and the certificate that are there now; all or, refused, nothing. */
+  reload(): Answer<Reloaded>;
   /** Begins an orderly stop and answers at once. */
   shutdown(): Answer<undefined>;
 }

@@ -33,10 +33,10 @@ export function statusRoutes(app: App, management: Management): void {
     answer(reply, await management.shutdown(), 202),
   );
 
-  // As Neon's page server has it.
-  app.post("/v1/reload_auth_validation_keys", manage, async (_request, reply) =>
-    answer(reply, await management.reloadKeys()),
-  );
+  // The first is Neon's name for it.
+  for (const path of ["/v1/reload_auth_validation_keys", "/v1/reload"]) {
+    app.post(path, manage, async (_request, reply) => answer(reply, await management.reload()));
+  }
 
   app.post(
     "/v1/tenant/:tenant/check",

@@ -2,11 +2,14 @@
 // asks Management, prints. Who may use what: authorize.ts. Without tokens a web page in the
 // operator's browser must not be able to reach it either: foreign origins and host names are refused.
 
+import http from "node:http";
+import https from "node:https";
 import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from "@fastify/type-provider-typebox";
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
   type FastifyRequest,
+  type FastifyServerFactory,
   type RawReplyDefaultExpression,
   type RawRequestDefaultExpression,
   type RawServerDefault,
@@ -39,14 +42,29 @@ export interface HttpOptions {
   readonly port: number;
   /** Hears of every 500: our bugs. */
   readonly onUnexpected: (error: unknown, request: string) => void;
+  /** Undefined: HTTP without TLS. */
+  readonly tls?: HttpTls;
   /** Undefined: nobody has to show a token. */
   readonly checkToken?: CheckToken;
   readonly audit?: (entry: AuditEntry) => void;
   readonly onRoute?: (route: RouteInfo) => void;
 }
 
+/** Certificate and key, and how one hears that they have changed. */
+export interface HttpTls {
+  readonly material: SecureMaterial;
+  changed(listener: (material: SecureMaterial) => void): void;
+}
+
+export interface SecureMaterial {
+  readonly cert: string;
+  readonly key: string;
+  readonly minVersion: "TLSv1.2";
+  readonly secureOptions: number;
+}
+
 export interface HttpServer {
-  /** http://host:port */
+  /** http://host:port, or https:// */
   readonly url: string;
   close(): Promise<void>;
 }
@@ -55,14 +73,26 @@ export interface HttpServer {
 export async function startHttp(management: Management, options: HttpOptions): Promise<HttpServer> {
   const app = buildApp(management, options);
   const url = await app.listen({ host: options.host, port: options.port });
-  return { url, close: () => app.close() };
+  const scheme = options.tls === undefined ? "http" : "https";
+  return { url: url.replace(/^https?/, scheme), close: () => app.close() };
+}
+
+/** Node's HTTP server, inside TLS if there is a certificate; then requests in clear are cut off. */
+function createServer(tls: HttpTls | undefined, handler: http.RequestListener): http.Server {
+  const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS };
+  if (tls === undefined) return http.createServer(limits, handler);
+  const secure = { ...tls.material, handshakeTimeout: REQUEST_TIMEOUT_MS };
+  const server = https.createServer({ ...limits, ...secure }, handler);
+  tls.changed((material) => server.setSecureContext(material));
+  return server;
 }
 
 /** The routes without a socket, for tests. */
 export function buildApp(management: Management, options: Omit<HttpOptions, "port">): App {
+  const serverFactory: FastifyServerFactory = (handler) => createServer(options.tls, handler);
   const app = Fastify({
     bodyLimit: BODY_BYTES_MAX,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    serverFactory,
     forceCloseConnections: true,
     routerOptions: { ignoreTrailingSlash: true },
   })
@@ -103,6 +133,7 @@ function foreign(request: FastifyRequest, listenHost: string): string | undefine
     return `host "${request.hostname}" is not this server; use 127.0.0.1`;
   }
   const origin = request.headers.origin;
-  if (origin === undefined || origin === `http://${request.host}`) return undefined;
+  const here = `${request.protocol}://${request.host}`;
+  if (origin === undefined || origin === here) return undefined;
   return `requests from the web page ${origin} are refused`;
 }

@@ -1,8 +1,11 @@
 // Accepts TCP connections and gives each as a Link: bytes in, bytes out, a way to stop reading, and
-// one `closed` at the end. Knows nothing of what the bytes mean. TLS would wrap the socket here.
+// one `closed` at the end. Knows nothing of what the bytes mean. A link may go on inside TLS; the bytes
+// are then those inside.
 
 import net from "node:net";
+import { type SecureContext, TLSSocket } from "node:tls";
 import { CLOSE_GRACE_MS } from "../core/limits.ts";
+import { ALPN_POSTGRESQL } from "../protocol/pg-handshake.ts";
 
 export interface LinkHandlers {
   readonly onBytes: (chunk: Uint8Array) => void;
@@ -10,6 +13,13 @@ export interface LinkHandlers {
   readonly onEnd: () => void;
   /** Called once, last. `error` if the link broke. */
   readonly onClosed: (error: Error | undefined) => void;
+}
+
+export interface SecureUpgrade {
+  /** Was read already, and is the beginning of TLS. */
+  readonly received: Uint8Array;
+  /** Without a word before: the client has to name the protocol by ALPN. */
+  readonly direct: boolean;
 }
 
 /** One accepted connection. */
@@ -20,6 +30,8 @@ export interface Link {
   start(handlers: LinkHandlers): void;
   /** Sends all pieces with one system call if it can. Their memory is used until `sent`. */
   write(pieces: readonly Uint8Array[], sent: (error: Error | undefined) => void): void;
+  /** Goes on inside TLS. What goes wrong in there ends the link. */
+  secure(context: SecureContext, upgrade: SecureUpgrade): void;
   pause(): void;
   resume(): void;
   /** Sends what was written, then closes; the peer has a little while to take it and close too. */
@@ -74,22 +86,57 @@ export function listen(options: ListenOptions): Promise<Listener> {
 
 class SocketLink implements Link {
   readonly peer: string;
-  private readonly socket: net.Socket;
+  private socket: net.Socket;
+  private handlers: LinkHandlers | undefined;
   private error: Error | undefined;
   private grace: NodeJS.Timeout | undefined;
 
   constructor(socket: net.Socket) {
     this.socket = socket;
     this.peer = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? 0}`;
-    socket.on("error", (error) => (this.error = error));
+    socket.on("error", (error) => (this.error ??= error));
     socket.on("close", () => clearTimeout(this.grace));
   }
 
   start(handlers: LinkHandlers): void {
-    this.socket.on("data", handlers.onBytes);
-    this.socket.on("end", handlers.onEnd);
+    this.handlers = handlers;
     this.socket.on("close", () => handlers.onClosed(this.error));
+    this.listenTo(this.socket, handlers);
     this.socket.resume();
+  }
+
+  private listenTo(socket: net.Socket, handlers: LinkHandlers): void {
+    socket.on("data", handlers.onBytes);
+    socket.on("end", handlers.onEnd);
+  }
+
+  secure(context: SecureContext, { received, direct }: SecureUpgrade): void {
+    const plain = this.socket;
+    const handlers = this.handlers!;
+    plain.off("data", handlers.onBytes);
+    plain.off("end", handlers.onEnd);
+    plain.pause();
+    if (received.length > 0) plain.unshift(received);
+    const socket = new TLSSocket(plain, {
+      isServer: true,
+      secureContext: context,
+      ALPNProtocols: [ALPN_POSTGRESQL],
+    });
+    const broken = (error: Error): void => {
+      this.error ??= error;
+      socket.destroy();
+    };
+    socket.on("error", broken);
+    // After the handshake Node tells a server's own socket of errors by this name only.
+    socket.on("_tlsError", broken);
+    socket.on("secure", () => {
+      if (direct && socket.alpnProtocol !== ALPN_POSTGRESQL) {
+        broken(new Error(`direct TLS without naming the protocol ${ALPN_POSTGRESQL} (ALPN)`));
+      }
+    });
+    this.socket = socket;
+    this.listenTo(socket, handlers);
+    socket.resume();
   }
 
   write(pieces: readonly Uint8Array[], sent: (error: Error | undefined) => void): void {

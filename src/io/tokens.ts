@@ -53,10 +53,15 @@ export class TokenVerifier {
     return new TokenVerifier(options, await loadKeys(options.keys));
   }
 
-  /** Takes the keys that are there now; answers how many. Throws KeysUnusable and keeps the old ones. */
-  async reload(): Promise<number> {
-    this.keys = await loadKeys(this.options.keys);
+  /** Public keys in use. */
+  get keyCount(): number {
     return this.keys.length;
+  }
+
+  /** Reads the keys that are there now; what it gives makes them count. Throws KeysUnusable. */
+  async prepare(): Promise<() => void> {
+    const next = await loadKeys(this.options.keys);
+    return () => void (this.keys = next);
   }
 
   /** The claims of a good token, or why it is not one: a sentence without any part of the token. */

@@ -54,11 +54,13 @@ export type Status = Api<typeof Status>;
 export const Alive = Type.Object({ id: Type.Number() });
 export type Alive = Api<typeof Alive>;
 
-export const ReloadedKeys = Type.Object({
+export const Reloaded = Type.Object({
   /** Public keys in use. */
   keys: Type.Number(),
+  /** The end of the certificate's validity, if there is one. */
+  certificate_not_after: Type.Optional(TimeText),
 });
-export type ReloadedKeys = Api<typeof ReloadedKeys>;
+export type Reloaded = Api<typeof Reloaded>;
 
 export const CheckReport = Type.Object({
   layers: Type.Number(),

@@ -1,10 +1,11 @@
 // Login of a frontend as a state machine: bytes in, bytes to send and a decision out; no socket.
 //
-//   SSLRequest -> 'N'   GSSENCRequest -> 'N'   CancelRequest -> closed   StartupMessage -> login
+//   SSLRequest -> 'S', TLS, or 'N'   first byte 0x16 -> TLS   GSSENCRequest -> 'N'
+//   CancelRequest -> closed          StartupMessage -> login
 //
-// TLS has its place at the SSLRequest: answer 'S', and go on with what the TLS socket gives. Who may
-// come in is decided by an `Authenticate` that is handed in. Formats: "Message Formats" of
-// PostgreSQL's documentation (StartupMessage, SSLRequest), pqcomm.h for the codes.
+// Inside TLS it goes on with the same machine. Who may come in is decided by an `Authenticate` that
+// is handed in. Formats: "Message Formats" of PostgreSQL's documentation (StartupMessage,
+// SSLRequest), pqcomm.h for the codes.
 
 import { MalformedInput } from "../core/assert.ts";
 import { STARTUP_PACKET_BYTES_MAX } from "../core/limits.ts";
@@ -39,9 +40,22 @@ export type Authenticate = (parameters: StartupParameters) => LoginDecision;
 /** Everyone may come in: for a listener that only trusted machines reach. */
 export const trust: Authenticate = () => ({ kind: "accept", claims: TRUSTED });
 
+/** required: nobody logs in without it. */
+export type TlsPolicy = "none" | "offered" | "required";
+
 export type HandshakeStep =
   /** Send `bytes` (perhaps none) and go on. */
   | { readonly kind: "more"; readonly bytes: readonly Uint8Array[] }
+  /**
+   * Send `bytes` as they are, then go on inside TLS; `received` is the beginning of it. Without an
+   * SSLRequest before it (`direct`) the client has to name the protocol by ALPN.
+   */
+  | {
+      readonly kind: "tls";
+      readonly bytes: readonly Uint8Array[];
+      readonly received: Uint8Array;
+      readonly direct: boolean;
+    }
   /** Send `bytes`, wait for the verdict on the password and hand it to `checked`. */
   | {
       readonly kind: "check";
@@ -68,22 +82,29 @@ const GSSENC_REQUEST = 80_877_104;
 const CANCEL_REQUEST = 80_877_102;
 const PROTOCOL_MAJOR = 3;
 const DECLINED = new Uint8Array([0x4e]);
+const TLS_FOLLOWS = new Uint8Array([0x53]);
 const PASSWORD_MESSAGE = 0x70;
 const TLS_HANDSHAKE_BYTE = 0x16;
 
 /** What page servers of this protocol say to be, whatever the version of the data; drivers look at it. */
 const SERVER_VERSION = "14.1";
 
+/** What ALPN calls this protocol (IANA). */
+export const ALPN_POSTGRESQL = "postgresql";
+
 export class Handshake {
   private readonly authenticate: Authenticate;
+  private readonly tls: TlsPolicy;
+  private encrypted = false;
   private held: Uint8Array = new Uint8Array(0);
   private refusedEncryptions = 0;
   private startup: StartupParameters | undefined;
   private check: ((password: string) => Promise<Result<Claims, string>>) | undefined;
   private checking = false;
 
-  constructor(authenticate: Authenticate) {
+  constructor(authenticate: Authenticate, tls: TlsPolicy = "none") {
     this.authenticate = authenticate;
+    this.tls = tls;
   }
 
   /** Takes a chunk of any size. Throws MalformedInput; the caller then closes. */
@@ -108,9 +129,7 @@ export class Handshake {
 
   /** One packet before the login; undefined while it is not whole. */
   private onPacket(): HandshakeStep | undefined {
-    if (this.held[0] === TLS_HANDSHAKE_BYTE) {
-      throw new MalformedInput("the client starts with TLS, which is not configured here");
-    }
+    if (this.held[0] === TLS_HANDSHAKE_BYTE && !this.encrypted) return this.onDirectTls();
     const body = this.takeBody(0, 8, "startup packet");
     if (body === undefined) return undefined;
     const reader = new ByteReader(body);
@@ -118,6 +137,8 @@ export class Handshake {
     if (code === CANCEL_REQUEST) return { kind: "close", bytes: [], reason: undefined };
     if (code === SSL_REQUEST || code === GSSENC_REQUEST) {
       reader.end("encryption request");
+      if (code === SSL_REQUEST && this.tls !== "none" && !this.encrypted)
+        return this.onSslRequest();
       if (++this.refusedEncryptions > 2) {
         throw new MalformedInput("encryption was declined and is asked for again");
       }
@@ -127,6 +148,9 @@ export class Handshake {
     const minor = code & 0xffff;
     if (major !== PROTOCOL_MAJOR) {
       throw new MalformedInput(`unsupported frontend protocol ${major}.${minor}: 3.0 is spoken`);
+    }
+    if (this.tls === "required" && !this.encrypted) {
+      return refused(SQLSTATE.invalidAuthorization, "must connect with TLS");
     }
     this.startup = readParameters(reader);
     const unknown = [...this.startup.keys()].filter((name) => name.startsWith("_pq_."));
@@ -143,6 +167,26 @@ export class Handshake {
       parameterStatus("server_version", SERVER_VERSION),
     ];
     return this.accept(decision.claims, negotiated, settings);
+  }
+
+  private onDirectTls(): HandshakeStep {
+    if (this.tls === "none") {
+      throw new MalformedInput("the client starts with TLS, which is not configured here");
+    }
+    return this.goSecure([], true);
+  }
+
+  private onSslRequest(): HandshakeStep {
+    // Bytes that came in clear before the answer would be taken for encrypted ones (CVE-2021-23214).
+    if (this.held.length > 0) throw new MalformedInput("unencrypted data after the SSL request");
+    return this.goSecure([TLS_FOLLOWS], false);
+  }
+
+  private goSecure(bytes: readonly Uint8Array[], direct: boolean): HandshakeStep {
+    this.encrypted = true;
+    const received = this.held;
+    this.held = new Uint8Array(0);
+    return { kind: "tls", bytes, received, direct };
   }
 
   private onPassword(): HandshakeStep | undefined {

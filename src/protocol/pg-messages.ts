@@ -9,6 +9,8 @@ import { ByteReader, ByteWriter } from "./bytes.ts";
 export const SQLSTATE = {
   internalError: "XX000",
   protocolViolation: "08P01",
+  /** How the client connects is not allowed; libpq may try it the other way. */
+  invalidAuthorization: "28000",
   tooManyConnections: "53300",
   /** The server stops; the client may reconnect when it is back. */
   adminShutdown: "57P01",

@@ -25,6 +25,7 @@ class HandLink implements Link {
     this.written.push(...pieces.map((piece) => Buffer.from(piece)));
     setImmediate(() => sent(undefined));
   }
+  secure = (): void => void this.done.push("secure");
   pause = (): void => void this.done.push("pause");
   resume = (): void => void this.done.push("resume");
   end = (): void => void this.done.push("end");

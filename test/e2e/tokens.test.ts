@@ -107,11 +107,11 @@ test("new keys by SIGHUP and by request; a broken file changes nothing", async (
   const file = path.join(dir, "key.pem");
   await fs.writeFile(file, "not a key");
   child.kill("SIGHUP");
-  await until(/public keys could not be read again/);
+  await until(/nothing is reloaded/);
   expect([await statusOf(old), await statusOf(fresh)]).toEqual([200, 401]);
   await fs.writeFile(file, second.pem);
   child.kill("SIGHUP");
-  await until(/public keys are read again/);
+  await until(/public keys and certificate are read again/);
   expect([await statusOf(old), await statusOf(fresh)]).toEqual([401, 200]);
   await fs.writeFile(file, first.pem);
   const reload = (token: string) =>

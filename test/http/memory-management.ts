@@ -75,7 +75,7 @@ export function memoryManagement(): MemoryManagement {
             : undefined) as TimelineId | undefined,
       };
     },
-    reloadKeys: async () => ok({ keys: 1 }),
+    reload: async () => ok({ keys: 1 }),
     metrics: async () => ok("pageserver_timelines 1\n"),
     status: async () => ok(statusOf(timelines)),
     listTenants: async () => ok([tenantOf(timelines)]),

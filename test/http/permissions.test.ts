@@ -14,6 +14,7 @@ const ROUTES: Readonly<Record<string, "open" | "read" | "change" | "manage">> = 
   "GET /metrics": "manage",
   "POST /v1/shutdown": "manage",
   "POST /v1/reload_auth_validation_keys": "manage",
+  "POST /v1/reload": "manage",
   "GET /v1/tenant": "manage",
   "POST /v1/tenant": "manage",
   "GET /v1/tenant/:tenant": "read",

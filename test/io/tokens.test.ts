@@ -144,10 +144,13 @@ describe("keys", () => {
     const file = await put(ed.pem);
     const verifier = await load(file);
     await fs.writeFile(file, "-----BEGIN PUBLIC KEY-----\nhalf");
-    await expect(verifier.reload()).rejects.toThrow(KeysUnusable);
+    await expect(verifier.prepare()).rejects.toThrow(KeysUnusable);
     expect((await verifier.check(await token())).ok).toBe(true);
     await fs.writeFile(file, edOther.pem);
-    expect(await verifier.reload()).toBe(1);
+    const takeOver = await verifier.prepare();
+    expect((await verifier.check(await token())).ok).toBe(true);
+    takeOver();
+    expect(verifier.keyCount).toBe(1);
     expect((await verifier.check(await token())).ok).toBe(false);
     expect((await verifier.check(await token({}, {}, edOther))).ok).toBe(true);
   });
@@ -164,7 +167,7 @@ describe("keys", () => {
     expect((await verifier.check(await token())).ok).toBe(true);
     await expect(load(`${url}/nothing`)).rejects.toThrow("HTTP status 404");
     body = " ".repeat(2 * 1024 * 1024);
-    await expect(verifier.reload()).rejects.toThrow("more than");
+    await expect(verifier.prepare()).rejects.toThrow("more than");
     server.close();
   });
 

@@ -122,6 +122,51 @@ describe("login", () => {
     expect(text).toContain("SERROR\0CXX000\0MJWT authentication error\0\0");
   });
 
+  describe("TLS", () => {
+    const hello = Buffer.from([0x16, 3, 1, 0, 1]);
+    const start = (policy: "offered" | "required") => new Handshake(trust, policy);
+
+    test("after an SSLRequest, cut anywhere; inside it the login goes on", () => {
+      for (let cut = 1; cut <= SSL.length; cut++) {
+        const handshake = start("required");
+        const before = handshake.push(SSL.subarray(0, cut));
+        const step = cut === SSL.length ? before : handshake.push(SSL.subarray(cut));
+        expect(step).toMatchObject({ kind: "tls", direct: false, received: { length: 0 } });
+        expect(Buffer.concat(step.bytes).toString()).toBe("S");
+        expect(handshake.push(startup()).kind).toBe("done");
+      }
+    });
+
+    test("without a word before: what came is handed on", () => {
+      const step = start("offered").push(hello);
+      expect(step).toMatchObject({ kind: "tls", direct: true, bytes: [] });
+      expect(step.kind === "tls" && Buffer.from(step.received)).toEqual(hello);
+    });
+
+    test("inside of it there is no second one", () => {
+      const handshake = start("offered");
+      handshake.push(SSL);
+      expect(() => handshake.push(hello)).toThrow("startup packet says");
+      const asked = start("offered");
+      asked.push(SSL);
+      expect(Buffer.concat(asked.push(SSL).bytes).toString()).toBe("N");
+    });
+
+    test("required: a login in clear is refused; GSS encryption still declined", () => {
+      const handshake = start("required");
+      expect(Buffer.concat(handshake.push(GSS).bytes).toString()).toBe("N");
+      const step = handshake.push(startup());
+      expect(step).toMatchObject({ kind: "close", reason: "login refused: must connect with TLS" });
+      expect(Buffer.concat(step.bytes).toString()).toContain("C28000");
+      expect(start("offered").push(startup()).kind).toBe("done");
+    });
+
+    test("what comes in clear behind an SSLRequest is never taken for encrypted", () => {
+      const input = Buffer.concat([SSL, startup()]);
+      expect(() => start("offered").push(input)).toThrow("unencrypted data after");
+    });
+  });
+
   test("a refusal waits for the startup packet, then says why", () => {
     const full: Authenticate = () => ({ kind: "refuse", state: "53300", text: "full" });
     const { text, step } = login(Buffer.concat([SSL, startup()]), 5, full);

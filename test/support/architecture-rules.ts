@@ -40,7 +40,10 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   "src/http/": {
     from: ["src/core/", "src/protocol/api", "src/http/"],
     typesFrom: ["src/actors/"],
-    packages: ["fastify", "@fastify/type-provider-typebox", "typebox", "node:crypto"],
+    packages: [
+      ...["fastify", "@fastify/swagger", "@fastify/type-provider-typebox", "typebox"],
+      ...["node:crypto", "node:http", "node:https"],
+    ],
   },
   "src/cli/": {
     from: ["src/core/", "src/protocol/api", "src/http/client.ts", "src/store/", "src/cli/"],

@@ -3,6 +3,7 @@
 // encoders, so that a mistake there is not repeated here. Pages it hands out may be kept.
 
 import net from "node:net";
+import tls from "node:tls";
 import { Lsn } from "../../src/core/lsn.ts";
 import { Framer } from "../../src/protocol/pg-frames.ts";
 import { PageStreamClient } from "./page-stream-client.ts";
@@ -31,6 +32,8 @@ export interface ConnectOptions {
   readonly port: number;
   readonly password?: string;
   readonly application?: string;
+  /** Direct TLS, whatever the certificate. */
+  readonly tls?: true;
 }
 
 interface Waiting {
@@ -84,7 +87,9 @@ export class PageClient {
 
   /** Connects and logs in. Rejects with ServerError if refused. */
   static async connect(options: ConnectOptions): Promise<PageClient> {
-    const socket = net.connect({ host: options.host ?? "127.0.0.1", port: options.port });
+    const to = { host: options.host ?? "127.0.0.1", port: options.port };
+    const secure = { ...to, ALPNProtocols: ["postgresql"], rejectUnauthorized: false };
+    const socket = options.tls === true ? tls.connect(secure) : net.connect(to);
     socket.setNoDelay(true);
     const client = new PageClient(socket);
     const parameters = ["user", "page_client", "database", "x", "client_encoding", "UTF8"];

@@ -9,6 +9,7 @@ import type { BackupSource } from "../../src/core/backup-source.ts";
 import type { Lsn } from "../../src/core/lsn.ts";
 import { type Listener, listen } from "../../src/io/listener.ts";
 import { createLog } from "../../src/io/log.ts";
+import type { LinkTls } from "../../src/io/tls.ts";
 import { type Authenticate, trust } from "../../src/protocol/pg-handshake.ts";
 import { type MemoryTimelineOptions, spawnMemoryTimeline } from "./memory-timeline.ts";
 
@@ -19,6 +20,7 @@ export const MISSING = "00000000000000000000000000000000";
 export interface PageServiceOptions extends MemoryTimelineOptions {
   readonly serveBackup?: ServeBackup;
   readonly authenticate?: Authenticate;
+  readonly tls?: LinkTls;
   readonly connectionsMax?: number;
   readonly deadlines?: Partial<ConnectionDeadlines>;
   /** The lookup of TIMELINE fails with this while it is set. */
@@ -68,6 +70,7 @@ export async function startPageService(options: PageServiceOptions = {}): Promis
       resolve,
       serveBackup: options.serveBackup ?? noBackup,
       authenticate: options.authenticate ?? trust,
+      tls: options.tls,
       log,
       ...(options.connectionsMax === undefined ? {} : { connectionsMax: options.connectionsMax }),
       deadlines: { ...DEADLINES, ...options.deadlines },

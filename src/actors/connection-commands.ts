@@ -1,11 +1,13 @@
 // Commands of one compute link: simple queries and the unnamed half of the extended protocol, from
 // text to answer. The link's phase belongs to connection.ts; this says when it changes.
 
+import type { AdminError } from "../core/admin-error.ts";
 import { MalformedInput, unreachable } from "../core/assert.ts";
 import type { FrontendKind } from "../core/connection.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { Lsn } from "../core/lsn.ts";
 import { type Claims, NOBODY, type Need, checkPermission } from "../core/permission.ts";
+import type { Result } from "../core/result.ts";
 import { gzipped } from "../io/gzip.ts";
 import type { Log } from "../io/log.ts";
 import { type PageServiceCommand, parseCommand } from "../protocol/page-service-command.ts";
@@ -158,9 +160,9 @@ export class CommandRunner {
     const timeline = this.find(command.tenant, command.timeline);
     if (timeline === undefined) return;
     this.wait();
-    const answer = (validUntilMs: number | undefined): void => {
+    const answer = (until: Result<number, AdminError>): void => {
       this.waitingSinceMs = undefined;
-      const text = validUntilMs === undefined ? undefined : String(Math.floor(validUntilMs));
+      const text = until.ok ? String(Math.floor(until.value)) : undefined;
       this.complete(textColumn("valid_until"), textRow(text));
     };
     timeline.tell({

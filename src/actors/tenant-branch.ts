@@ -9,7 +9,7 @@ import type { TimelineEntry } from "../store/catalog-entries.ts";
 import type { TimelineHandle } from "./directory.ts";
 import { type TenantState, adopt } from "./tenant-timelines.ts";
 import { findBoundary } from "./timeline-boundary.ts";
-import { cutoffOf, leasePins } from "./timeline-retention.ts";
+import { cutoffOf, heldLsns } from "./timeline-pins.ts";
 
 export interface BranchRequest {
   readonly id: TimelineId;
@@ -57,10 +57,10 @@ export function branch(
   return ok(adopt(state, entry));
 }
 
-/** From where on the timeline can be branched; a leased LSN below the cutoff is kept, too. */
+/** From where on the timeline can be branched; an LSN that is held below the cutoff is kept, too. */
 function keptFrom({ handle, shared }: TenantState, parent: TimelineEntry, asked: Lsn): Lsn {
-  const pins = leasePins(handle.catalog, parent.id, shared.clock.nowMs());
-  if (pins.some(({ lsn }) => lsn === asked)) return asked;
+  const held = heldLsns(handle.catalog, parent.id, shared.clock.nowMs());
+  if (held.includes(asked)) return asked;
   return cutoffOf(shared.directory, handle.id, parent);
 }
 

@@ -9,7 +9,7 @@ import type { TimelineStore } from "../store/timeline-store.ts";
 import { after } from "./runtime.ts";
 import { type Loaded, loadTimeline, timelineEntryOf } from "./timeline-load.ts";
 import { dismiss } from "./timeline-readers.ts";
-import { pinsOf, refreshLeases } from "./timeline-retention.ts";
+import { pinsOf } from "./timeline-pins.ts";
 import {
   type TimelineDeps,
   type TimelineState,
@@ -94,7 +94,6 @@ export function loaded(state: TimelineState): void {
       failure: state.retention.failure,
     }),
   });
-  refreshLeases(state);
   announce(state, found);
   if (failure === undefined) move(state, { kind: "loaded" });
   else move(state, { kind: "failed", reason: brokenReason(found) });

@@ -6,6 +6,7 @@ import type { PageAnswer, PageBatch } from "../core/page-batch.ts";
 import type { Result } from "../core/result.ts";
 import type { BackupSource } from "../core/backup-source.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
+import type { HoldMsg } from "./timeline-holds.ts";
 
 /** Positions of a timeline, always by these names (ARCHITECTURE.md). */
 export interface Positions {
@@ -35,8 +36,8 @@ export type TimelineMsg =
       readonly lsn: Lsn | undefined;
       readonly reply: Reply<Result<BackupSource, ReadError>>;
     }
-  /** `lease lsn`: keeps history readable at `lsn`; answers the end of the lease in Unix ms, or undefined if refused. */
-  | { readonly kind: "lease"; readonly lsn: Lsn; readonly reply: Reply<number | undefined> }
+  /** Leases and snapshots. */
+  | HoldMsg
   /** A WAL receiver announces itself; the answer says where streaming must start. Any earlier receiver is told to close. A `progress` follows at once: upstream, a commit may be waiting for what is durable already. */
   | {
       readonly kind: "wal-attach";

@@ -1,4 +1,4 @@
-// Who reads a timeline: requests of the page service, backups, leases. A request for an LSN that is
+// Who reads a timeline: requests of the page service, and backups. A request for an LSN that is
 // still to come is parked until it has come, or until its deadline; then it is answered with what
 // there is, and only what really waited is refused.
 
@@ -8,12 +8,11 @@ import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { PageAnswer } from "../core/page-batch.ts";
 import { planRead } from "../core/request-lsn.ts";
 import { err, ok } from "../core/result.ts";
-import { StoreCorrupt, StoreFull } from "../store/store-errors.ts";
+import { StoreCorrupt } from "../store/store-errors.ts";
 import { findBoundary } from "./timeline-boundary.ts";
-import { putLease } from "./timeline-lease.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import { answerBatch } from "./timeline-reads.ts";
-import { heldSource, readableNow, refreshLeases } from "./timeline-retention.ts";
+import { heldSource, readableNow } from "./timeline-pins.ts";
 import { backupSource } from "./timeline-source.ts";
 import { type BackupMsg, type ReadMsg, type TimelineState, unreadable } from "./timeline-state.ts";
 
@@ -61,22 +60,6 @@ export function backup(state: TimelineState, msg: BackupMsg, waitedMs?: number):
   } catch (error) {
     if (!(error instanceof StoreCorrupt)) throw error;
     refuse(msg, { kind: "corrupt", what: error.what, reason: error.reason });
-  }
-}
-
-/** The end of the lease in Unix ms; undefined when that LSN is not kept, or the lease cannot be. */
-export function lease(state: TimelineState, lsn: Lsn): number | undefined {
-  const { deps, readFrom } = state;
-  const { cutoff, pinned } = readableNow(state);
-  if (readFrom === undefined || (lsn < cutoff && pinned?.includes(lsn) !== true)) return undefined;
-  try {
-    const untilMs = putLease(deps.catalog, deps.timelineId, lsn, deps.clock.nowMs());
-    refreshLeases(state);
-    return untilMs;
-  } catch (error) {
-    if (!(error instanceof StoreFull)) throw error;
-    deps.log.warn({ lsn: Lsn.format(lsn), reason: error.message }, "a lease is refused");
-    return undefined;
   }
 }
 

@@ -7,28 +7,24 @@
 import type { MergePlan } from "../core/compaction.ts";
 import { mergeAll, planMerge } from "../core/compaction.ts";
 import { lsnAtTime } from "../core/commit-times.ts";
-import { Family, type Pin, branchCutoff, nextCutoff } from "../core/gc.ts";
-import type { TimelineId } from "../core/ids.ts";
+import { nextCutoff } from "../core/gc.ts";
+import { type Holds, NO_HOLDS } from "../core/holds.ts";
 import {
   GC_PERIOD_MS,
   MERGES_MAX,
   MERGE_RETRY_MS,
-  READER_PIN_MS,
   RETENTION_MS,
   RETENTION_WAL_BYTES,
 } from "../core/limits.ts";
-import { LSN_INVALID, Lsn } from "../core/lsn.ts";
-import type { BackupSource } from "../core/backup-source.ts";
-import type { Readable } from "../core/request-lsn.ts";
+import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import type { Catalog } from "../store/catalog.ts";
-import type { LeaseEntry, TimelineEntry } from "../store/catalog-entries.ts";
 import { PG_EPOCH_US, commitSeconds } from "../store/commit-seconds.ts";
 import type { MergeJob } from "../store/merge-job.ts";
 import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
-import type { Directory } from "./directory.ts";
 import type { Reply } from "./runtime.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
+import { cutoffOf, dropExpiredLeases, retainedFamily } from "./timeline-pins.ts";
 import type { TimelineState } from "./timeline-state.ts";
 
 /** How long history is readable: by time, and at least so much WAL. */
@@ -51,8 +47,9 @@ export class Retention {
   gcDueMs = 0;
   mergeDueMs = 0;
   failure: string | undefined;
-  /** Leases that were not over when last looked. */
-  leases: readonly LeaseEntry[] = [];
+  /** Leases and snapshots, as the catalog had them in the version that it gives them. */
+  holds: Holds = NO_HOLDS;
+  holdsVersion = -1;
   /** Long reads, LSN to the steady ms until which it is kept. */
   readonly readers = new Map<Lsn, number>();
   /** Who asked for the merge under way; who asked meanwhile, for the next. */
@@ -72,92 +69,6 @@ export class Retention {
 
 /** Timelines of the process that are being merged. */
 const merging = new Set<TimelineState>();
-
-// ---- what may be read
-
-/** The cutoff of a timeline now. A look at its ancestors in memory. */
-export function cutoffOf(
-  directory: Directory,
-  tenant: TimelineState["deps"]["tenantId"],
-  entry: TimelineEntry,
-): Lsn {
-  const own = entry.cutoff ?? LSN_INVALID;
-  const { ancestor } = entry;
-  if (ancestor === undefined) return Math.max(own, entry.readableFrom) as Lsn;
-  const above = directory.find(tenant, ancestor.id);
-  const cutoff = above === undefined ? ancestor.lsn : cutoffOf(directory, tenant, above.entry);
-  return branchCutoff(own, ancestor.lsn, cutoff);
-}
-
-/** What the timeline can answer at this moment. */
-export function readableNow(state: TimelineState): Readable {
-  const { deps, readable, retention } = state;
-  const handle = deps.directory.find(deps.tenantId, deps.timelineId);
-  if (handle === undefined) return readable;
-  const cutoff = cutoffOf(deps.directory, deps.tenantId, handle.entry);
-  const nowMs = deps.clock.nowMs();
-  const live = retention.leases.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
-  return { ...readable, cutoff, pinned: live.map(({ lsn }) => lsn) };
-}
-
-/** Reads the leases again after one was made or released. */
-export function refreshLeases(state: TimelineState): void {
-  const { deps, retention } = state;
-  retention.leases = deps.catalog.leases(deps.timelineId);
-}
-
-/** The source of a backup, whose LSN is kept for as long as it is read. */
-export function heldSource(state: TimelineState, source: BackupSource): BackupSource {
-  const { retention, deps } = state;
-  const touch = (): void => {
-    retention.readers.set(source.lsn, deps.clock.steadyMs() + READER_PIN_MS);
-  };
-  touch();
-  return {
-    ...source,
-    relations: (spc, db) => {
-      touch();
-      return source.relations(spc, db);
-    },
-    pages: (rel, from, count) => {
-      touch();
-      return source.pages(rel, from, count);
-    },
-  };
-}
-
-/** What is kept of this timeline for its own readers. */
-export function pinsOf(state: TimelineState): readonly Pin[] {
-  const { deps, retention } = state;
-  const steadyMs = deps.clock.steadyMs();
-  for (const [lsn, untilMs] of retention.readers) {
-    if (untilMs < steadyMs) retention.readers.delete(lsn);
-  }
-  const readers = [...retention.readers.keys()];
-  return [
-    ...leasePins(deps.catalog, deps.timelineId, deps.clock.nowMs()),
-    ...readers.map((lsn): Pin => ({ lsn, reason: { kind: "reader" } })),
-  ];
-}
-
-export const leasePins = (catalog: Catalog, id: TimelineId, nowMs: number): readonly Pin[] =>
-  catalog
-    .leases(id)
-    .filter(({ expiresAtMs }) => expiresAtMs > nowMs)
-    .map(({ lsn, owner, expiresAtMs }) => ({ lsn, reason: { kind: "lease", owner, expiresAtMs } }));
-
-/** All timelines of the tenant, and what each is kept for. */
-export function retainedFamily(
-  directory: Directory,
-  tenant: TimelineState["deps"]["tenantId"],
-  catalog: Catalog,
-  nowMs: number,
-) {
-  const family = new Family(catalog.timelines());
-  const ownPins = (id: TimelineId): readonly Pin[] =>
-    directory.find(tenant, id)?.pins?.() ?? leasePins(catalog, id, nowMs);
-  return { family, pins: (id: TimelineId) => family.pins(id, ownPins) };
-}
 
 // ---- the cutoff
 
@@ -230,7 +141,6 @@ function windowStart(state: TimelineState, windowMs: number, nowMs: number): Lsn
 export function retentionTick(state: TimelineState): void {
   const { deps, wal, retention, phase } = state;
   if (wal === undefined || phase.kind !== "active") return;
-  refreshLeases(state);
   const nowMs = deps.clock.steadyMs();
   if (retention.gcDueMs === 0) retention.gcDueMs = nowMs + GC_PERIOD_MS * deps.clock.chance();
   if (nowMs >= retention.gcDueMs) {
@@ -258,9 +168,11 @@ function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
   const { deps, wal, retention, readFrom, self } = state;
   if (wal === undefined || readFrom === undefined) return;
   const { catalog, directory, tenantId, timelineId, clock } = deps;
-  const { pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
-  const lsns = pins(timelineId).map(({ lsn }) => lsn);
   try {
+    const { pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
+    const lsns = pins(timelineId).map(({ lsn }) => lsn);
+    // What this merge lets go of must not be promised again, should the clock be set back.
+    dropExpiredLeases(catalog, clock.nowMs());
     retention.job = wal.store.beginMerge({
       plan,
       retained: { cutoff, pins: lsns },

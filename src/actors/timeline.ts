@@ -11,7 +11,8 @@ import { StoreFailed } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import type { ActorSpec } from "./runtime.ts";
 import { boot, loadFailed, loaded } from "./timeline-boot.ts";
-import { backup, dismiss, lease, read, refuse } from "./timeline-readers.ts";
+import { hold } from "./timeline-holds.ts";
+import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
 import {
   compactNow,
   endRetention,
@@ -89,7 +90,12 @@ function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promise<void
       if (why === undefined) return refuse(msg, { kind: "shutting-down" });
       return refuse(msg, { kind: "timeline-broken", reason: why });
     case "lease":
-      return msg.reply.answer(undefined);
+    case "release-leases":
+    case "snapshot":
+    case "delete-snapshot": {
+      const message = why === undefined ? "the timeline stops" : `the timeline broke: ${why}`;
+      return msg.reply.answer(err({ kind: "unavailable", message }));
+    }
     case "collect":
       return msg.reply.answer(undefined);
     case "wal-attach":
@@ -138,7 +144,10 @@ function handle(state: TimelineState, msg: Msg): void {
     case "backup-source":
       return backup(state, msg);
     case "lease":
-      return msg.reply.answer(lease(state, msg.lsn));
+    case "release-leases":
+    case "snapshot":
+    case "delete-snapshot":
+      return hold(state, msg);
     case "wal":
       return afterWal(state, state.inlet.offer(state.wal, msg));
     case "wal-attach":

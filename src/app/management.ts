@@ -7,7 +7,6 @@ import { type ActorRef, ask } from "../actors/runtime.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TenantMsg } from "../actors/tenant.ts";
 import type { TenantsMsg } from "../actors/tenants.ts";
-import type { TimelineMsg } from "../actors/timeline-messages.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { MalformedInput } from "../core/assert.ts";
 import { type TenantId, type TimelineId, parseTenantId, parseTimelineId } from "../core/ids.ts";
@@ -15,13 +14,7 @@ import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, ok } from "../core/result.ts";
 import type { JobBook } from "../http/jobs.ts";
-import type {
-  BranchPoint,
-  CreateTimeline,
-  Follow,
-  Management,
-  TenantRef,
-} from "../http/management.ts";
+import type { CreateTimeline, Follow, Management, TenantRef } from "../http/management.ts";
 import type { PostgresPrograms } from "../io/postgres.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 import type { Status } from "../protocol/api-status.ts";
@@ -37,7 +30,9 @@ import { followSlot, takeBaseBackup } from "./follow.ts";
 import { NameInUse } from "./import.ts";
 import { ImportRunning, ImportStopped, type Imports } from "./imports.ts";
 import { tenantInfo, timelineInfo, unusableTenants } from "./info.ts";
+import { holdsManagement } from "./holds.ts";
 import { metricsSource } from "./metrics.ts";
+import { momentLsn, notLoaded } from "./moments.ts";
 import { retentionManagement } from "./retention.ts";
 import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
 
@@ -119,8 +114,7 @@ export function createManagement(deps: ManagementDeps): Management {
       finder.withTimeline(ref, timelineRef, (_tenant, timeline) =>
         ok(unixTimeAtLsn(timeline, lsn)),
       ),
-    lease: (ref, timelineRef, lsn) =>
-      finder.withTimeline(ref, timelineRef, (_tenant, timeline) => lease(timeline, lsn)),
+    ...holdsManagement(finder, deps.shared.clock.nowMs),
     ...retentionManagement(deps.shared, finder),
     check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
   };
@@ -150,14 +144,6 @@ function outOfReach({ facts, entry }: TimelineHandle, lsn: Lsn): AdminError | un
   }
   return undefined;
 }
-
-const notLoaded = ({ entry, facts }: TimelineHandle): AdminError => ({
-  kind: "unavailable",
-  message:
-    facts.phase.kind === "broken"
-      ? `timeline "${entry.name}" is broken: ${facts.phase.reason}`
-      : `timeline "${entry.name}" is loading; retry in a moment`,
-});
 
 async function createTenant(
   { tenants, directory }: ManagementDeps,
@@ -214,7 +200,7 @@ async function branch(
 ): Promise<Result<TimelineHandle, AdminError>> {
   const ancestor = finder.timeline(tenant, request.ancestor);
   if (!ancestor.ok) return ancestor;
-  const at = branchLsn(ancestor.value, request.at);
+  const at = momentLsn(tenant, ancestor.value, request.at);
   if (!at.ok) return at;
   const known = tenant.timelines.get(id);
   if (known !== undefined) {
@@ -230,27 +216,6 @@ async function branch(
   );
   if (made !== "timed-out") return made;
   return refuse({ kind: "unavailable", message: "the tenant did not answer in time; retry" });
-}
-
-function branchLsn(ancestor: TimelineHandle, at: BranchPoint): Result<Lsn, AdminError> {
-  const { durable } = ancestor.facts.positions;
-  switch (at.kind) {
-    case "latest":
-      return ok(durable);
-    case "lsn":
-      return ok(at.lsn);
-    case "time": {
-      const found = lsnAtUnixTime(ancestor, at.unixUs);
-      if (found === undefined) return refuse(notLoaded(ancestor));
-      if (found.kind === "present") return ok(found.lsn);
-      if (found.kind === "future") return ok(durable);
-      const message =
-        found.kind === "past"
-          ? `"${ancestor.entry.name}" has no commit that old`
-          : `"${ancestor.entry.name}" has taken in no commit yet; name an LSN`;
-      return refuse({ kind: "bad-ancestor", message });
-    }
-  }
 }
 
 async function bootstrap(
@@ -361,16 +326,4 @@ async function untilReadable(directory: Directory, timeline: TimelineHandle): Pr
     `the base backup is taken, but its WAL has not arrived in ${WAIT_LSN_MS_MAX / 1000} s; it is ` +
       `waited for on: see pageserver timeline show ${entry.name}`,
   );
-}
-
-async function lease(timeline: TimelineHandle, lsn: Lsn): Promise<Result<number, AdminError>> {
-  const until = await ask<TimelineMsg, number | undefined>(
-    timeline.ref,
-    (reply) => ({ kind: "lease", lsn, reply }),
-    WAIT_LSN_MS_MAX,
-  );
-  if (until === "timed-out") return refuse(notLoaded(timeline));
-  if (until !== undefined) return ok(until);
-  const message = `${Lsn.format(lsn)} is not kept any more, so it cannot be leased`;
-  return refuse({ kind: "precondition", message });
 }

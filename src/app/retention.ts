@@ -5,7 +5,8 @@ import { ask } from "../actors/runtime.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TenantMsg } from "../actors/tenant.ts";
 import type { TimelineMsg } from "../actors/timeline-messages.ts";
-import { cutoffOf, retainedFamily, retentionPolicy } from "../actors/timeline-retention.ts";
+import { cutoffOf, retainedFamily } from "../actors/timeline-pins.ts";
+import { retentionPolicy } from "../actors/timeline-retention.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import type { Pin } from "../core/gc.ts";
 import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
@@ -98,6 +99,8 @@ function pinInfo(tenant: TenantHandle, { lsn, reason }: Pin): PinInfo {
     }
     case "lease":
       return { ...at, owner: reason.owner, expires_at: formatTime(reason.expiresAtMs * 1000) };
+    case "snapshot":
+      return { ...at, snapshot: reason.name };
     case "reader":
       return at;
   }

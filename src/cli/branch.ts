@@ -1,9 +1,8 @@
 // `pageserver branch`: a new timeline that shares its ancestor's history up to a moment.
 
 import { Command } from "commander";
-import { parseTime } from "../core/time-text.ts";
-import { MalformedInput } from "../core/assert.ts";
 import { contextOf } from "./context.ts";
+import { branchPoint } from "./moment.ts";
 
 const HELP = `
 A branch costs milliseconds and no space, whatever the size of the database. It never changes
@@ -14,6 +13,7 @@ its source.
   0/16B3748                  an LSN; it is rounded down to the start of a record
   2026-01-31T10:20:30Z       a moment: all commits up to it, none after it
   "2026-01-31 10:20"         the same in this machine's time zone
+  snapshot:monday            a snapshot of the source: pageserver snapshot --help
 
 Examples:
   pageserver branch prod staging
@@ -25,7 +25,7 @@ export function branchCommand(): Command {
     .description("make a branch of a timeline, now or at an earlier moment")
     .argument("<source>", "name or id of the timeline to branch from")
     .argument("<name>", "name of the new branch")
-    .option("--at <lsn|timestamp|now>", "where the branch begins", "now")
+    .option("--at <lsn|timestamp|snapshot|now>", "where the branch begins", "now")
     .addHelpText("after", HELP)
     .action(async (source: string, name: string, options: { at: string }, command: Command) => {
       const context = contextOf(command);
@@ -43,34 +43,4 @@ export function branchCommand(): Command {
         ].join("\n"),
       );
     });
-}
-
-/** "now", an LSN or a time to the API's fields. Throws MalformedInput. */
-export function branchPoint(at: string): {
-  ancestor_start_lsn?: string;
-  ancestor_start_timestamp?: string;
-} {
-  if (at === "now") return {};
-  if (/^[0-9a-f]+\/[0-9a-f]+$/i.test(at)) return { ancestor_start_lsn: at };
-  return { ancestor_start_timestamp: timeWithZone(at) };
-}
-
-/** A time without a zone is this machine's local time. */
-function timeWithZone(text: string): string {
-  if (/^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?$/.test(text)) {
-    const fraction = /\.(\d+)$/.exec(text)?.[1] ?? "";
-    const local = new Date(text.replace(" ", "T").replace(/\.\d+$/, ""));
-    if (!Number.isNaN(local.getTime())) {
-      return local.toISOString().replace(".000Z", fraction === "" ? "Z" : `.${fraction}Z`);
-    }
-  }
-  try {
-    parseTime(text);
-  } catch {
-    throw new MalformedInput(
-      `--at: not "now", an LSN or a time: "${text}" ` +
-        `(expected e.g. 0/16B3748 or 2026-01-31T10:20:30Z)`,
-    );
-  }
-  return text;
 }

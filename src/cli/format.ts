@@ -43,6 +43,23 @@ export function parseBytes(text: string): number {
   return Number(match[1]) * SIZE_UNITS[match[2]!.toLowerCase()]!;
 }
 
+const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** "90s" -> 90000. Units ms, s, m, h, d. `option` names it in the refusal. */
+export function parseDuration(option: string, text: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
+  if (match === null) {
+    throw new MalformedInput(`${option}: not a duration: "${text}" (expected e.g. 30m, 2h, 7d)`);
+  }
+  return Number(match[1]) * DURATION_UNITS_MS[match[2]!]!;
+}
+
 /** Columns without lines, as `docker ps` has them; no colours, so that pipes stay clean. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const none = Object.fromEntries(

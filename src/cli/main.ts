@@ -10,6 +10,7 @@ import { DEFAULT_API, EXIT, failure } from "./context.ts";
 import { doctorCommand } from "./doctor.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
+import { leaseCommand, snapshotCommand } from "./holds.ts";
 import { serveCommand } from "./serve.ts";
 import { statusCommand } from "./status.ts";
 import { timelineCommand } from "./timeline.ts";
@@ -45,6 +46,8 @@ function program(): Command {
     branchCommand(),
     computeCommand(),
     timelineCommand(),
+    snapshotCommand(),
+    leaseCommand(),
     statusCommand(),
     dumpCommand(),
     checkCommand(),

@@ -1,7 +1,7 @@
 // `pageserver timeline retention|gc|compact|delete`: why history is kept, and letting it go.
 
 import { Command } from "commander";
-import type { RetentionInfo } from "../protocol/api-retention.ts";
+import type { PinInfo, RetentionInfo } from "../protocol/api-retention.ts";
 import { contextOf } from "./context.ts";
 import { formatBytes } from "./format.ts";
 
@@ -72,13 +72,20 @@ function retentionWords(info: RetentionInfo): string {
   if (info.merging) rows.push(["merging", "now"]);
   if (info.failure !== undefined) rows.push(["failure", info.failure]);
   for (const pin of info.pins) {
-    const who =
-      pin.reason === "branch"
-        ? `branch "${pin.timeline_name ?? pin.timeline_id}"`
-        : pin.reason === "lease"
-          ? `lease of ${pin.owner}, until ${pin.expires_at}`
-          : "a backup that is being read";
-    rows.push(["kept", `${pin.lsn} for ${who}`]);
+    rows.push(["kept", `${pin.lsn} for ${holder(pin)}`]);
   }
   return rows.map(([name, value]) => `${name.padEnd(14)} ${value}`).join("\n");
+}
+
+function holder(pin: PinInfo): string {
+  switch (pin.reason) {
+    case "branch":
+      return `branch "${pin.timeline_name ?? pin.timeline_id}"`;
+    case "lease":
+      return `lease of ${pin.owner}, until ${pin.expires_at}`;
+    case "snapshot":
+      return `snapshot "${pin.snapshot}"`;
+    case "reader":
+      return "a backup that is being read";
+  }
 }

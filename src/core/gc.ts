@@ -12,6 +12,7 @@ import { type VersionType, endsChain } from "./version.ts";
 export type PinReason =
   | { readonly kind: "branch"; readonly child: TimelineId }
   | { readonly kind: "lease"; readonly owner: string; readonly expiresAtMs: number }
+  | { readonly kind: "snapshot"; readonly name: string }
   /** A read that takes long: a base backup. */
   | { readonly kind: "reader" };
 
@@ -30,7 +31,7 @@ export interface RetainedTimeline {
   readonly readableFrom: Lsn;
 }
 
-/** Leases and readers of a timeline, by its id. */
+/** Leases, snapshots and readers of a timeline, by its id. */
 export type OwnPins = (id: TimelineId) => readonly Pin[];
 
 /** The timelines of a tenant, looked up by id, and by whom they descend from. */

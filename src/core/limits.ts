@@ -197,6 +197,10 @@ export const SEAL_RETRY_MS = 5_000;
 export const LOAD_RETRY_MS = 5_000;
 /** Leases of one timeline that have not ended. They are renewed, not gathered: more is a mistake or an attack. */
 export const LEASES_MAX = 1_000;
+/** A lease asked for with a duration lasts at most this long, ms. Who needs more takes a snapshot, which somebody has to delete. */
+export const LEASE_MS_MAX = 24 * 3_600_000;
+/** Named snapshots of one timeline. All of them are looked at by every read below the cutoff. */
+export const SNAPSHOTS_MAX = 1_000;
 /** Public keys that tokens may be signed with: each rotation leaves one. A token may have to be tried against all. */
 export const AUTH_KEYS_MAX = 64;
 /** A file of public keys, bytes. */

@@ -11,6 +11,13 @@ import type {
   TenantInfo,
   TimelineInfo,
 } from "../protocol/api.ts";
+import type {
+  AcquireLeaseRequest,
+  CreateSnapshotRequest,
+  LeaseInfo,
+  ReleasedLeases,
+  SnapshotInfo,
+} from "../protocol/api-holds.ts";
 import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
 import type { CheckReport, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
@@ -93,6 +100,22 @@ export class Client {
     this.call("GET", `${this.timelinePath(timeline)}/get_timestamp_of_lsn`, undefined, { lsn });
   lease = (timeline: string, lsn: string): Promise<LeaseAnswer> =>
     this.call("POST", `${this.timelinePath(timeline)}/lsn_lease`, { lsn });
+  snapshots = (timeline: string): Promise<readonly SnapshotInfo[]> =>
+    this.call("GET", `${this.timelinePath(timeline)}/snapshot`);
+  createSnapshot = (timeline: string, request: CreateSnapshotRequest): Promise<SnapshotInfo> =>
+    this.call("POST", `${this.timelinePath(timeline)}/snapshot`, request);
+  deleteSnapshot = (timeline: string, name: string): Promise<{ readonly deleted: string }> =>
+    this.call("DELETE", `${this.timelinePath(timeline)}/snapshot/${encodeURIComponent(name)}`);
+  leases = (timeline: string): Promise<readonly LeaseInfo[]> =>
+    this.call("GET", `${this.timelinePath(timeline)}/lease`);
+  /** The same owner and LSN again renews it. */
+  acquireLease = (timeline: string, request: AcquireLeaseRequest): Promise<LeaseInfo> =>
+    this.call("POST", `${this.timelinePath(timeline)}/lease`, request);
+  releaseLeases = (
+    timeline: string,
+    which: { readonly owner?: string | undefined; readonly lsn?: string | undefined },
+  ): Promise<ReleasedLeases> =>
+    this.call("DELETE", `${this.timelinePath(timeline)}/lease`, undefined, which);
   /** Seals what the timeline holds in memory. */
   checkpoint = (timeline: string): Promise<TimelineInfo> =>
     this.call("PUT", `${this.timelinePath(timeline)}/checkpoint`);

@@ -9,6 +9,7 @@ import type { Lsn } from "../core/lsn.ts";
 import type { RelTag } from "../core/page.ts";
 import type { Result } from "../core/result.ts";
 import type { LsnByTimestamp, PageVersionInfo, TenantInfo, TimelineInfo } from "../protocol/api.ts";
+import type { LeaseInfo, SnapshotInfo } from "../protocol/api-holds.ts";
 import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
 import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
@@ -26,7 +27,9 @@ export type BranchPoint =
   | { readonly kind: "latest" }
   | { readonly kind: "lsn"; readonly lsn: Lsn }
   /** The newest LSN whose commits all happened at or before this moment, Unix microseconds. */
-  | { readonly kind: "time"; readonly unixUs: number };
+  | { readonly kind: "time"; readonly unixUs: number }
+  /** A snapshot of that timeline. */
+  | { readonly kind: "snapshot"; readonly name: string };
 
 export type CreateTimeline =
   | {
@@ -131,6 +134,34 @@ export interface Management {
   lsnByTimestamp(tenant: TenantRef, timeline: TimelineRef, unixUs: number): Answer<LsnByTimestamp>;
   /** Unix microseconds of the newest commit at or before `lsn`; undefined: none is known. */
   timestampOfLsn(tenant: TenantRef, timeline: TimelineRef, lsn: Lsn): Answer<number | undefined>;
+  /** In order of names. */
+  snapshots(tenant: TenantRef, timeline: TimelineRef): Answer<readonly SnapshotInfo[]>;
+  /** The same name and moment again answers the existing one. */
+  createSnapshot(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    name: string,
+    at: BranchPoint,
+  ): Answer<SnapshotInfo>;
+  deleteSnapshot(tenant: TenantRef, timeline: TimelineRef, name: string): Answer<undefined>;
+  /** Those that have not ended. */
+  leases(tenant: TenantRef, timeline: TimelineRef): Answer<readonly LeaseInfo[]>;
+  /** The same owner and moment again renews the lease. */
+  acquireLease(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    lease: {
+      readonly owner: string;
+      readonly at: BranchPoint;
+      readonly durationMs: number | undefined;
+    },
+  ): Answer<LeaseInfo>;
+  /** Ends all leases that match; answers them. */
+  releaseLeases(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    which: { readonly owner: string | undefined; readonly lsn: Lsn | undefined },
+  ): Answer<readonly LeaseInfo[]>;
   /** Keeps history readable at `lsn`; the end of the lease in Unix ms. */
   lease(tenant: TenantRef, timeline: TimelineRef, lsn: Lsn): Answer<number>;
 

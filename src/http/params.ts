@@ -37,16 +37,24 @@ export function parseTimelineRef(text: string): TimelineRef {
   );
 }
 
-/** Where a branch begins. Neither: at the last record. */
-export function parseBranchPoint(
-  lsn: string | undefined,
-  timestamp: string | undefined,
+/** A moment that was named in one way, or in none: then it is now. */
+export function parseMoment(
+  moment: {
+    readonly lsn?: string | undefined;
+    readonly timestamp?: string | undefined;
+    readonly snapshot?: string | undefined;
+  },
+  prefix = "",
 ): BranchPoint {
-  if (lsn !== undefined && timestamp !== undefined) {
-    throw new MalformedInput("give either ancestor_start_lsn or ancestor_start_timestamp");
+  const { lsn, timestamp, snapshot } = moment;
+  const given = Object.entries(moment).filter(([, value]) => value !== undefined);
+  if (given.length > 1) {
+    const names = given.map(([name]) => prefix + name).join(" or ");
+    throw new MalformedInput(`give either ${names}, not both`);
   }
   if (lsn !== undefined) return { kind: "lsn", lsn: Lsn.parse(lsn) };
   if (timestamp !== undefined) return { kind: "time", unixUs: parseTime(timestamp) };
+  if (snapshot !== undefined) return { kind: "snapshot", name: snapshot };
   return { kind: "latest" };
 }
 

@@ -16,7 +16,7 @@ import {
 import { answer } from "./errors.ts";
 import type { CreateTimeline, Management, TimelineRef } from "./management.ts";
 import { pageDump } from "./page-dump.ts";
-import { parseBranchPoint, parseDumpTarget, parseTenantRef, parseTimelineRef } from "./params.ts";
+import { parseDumpTarget, parseMoment, parseTenantRef, parseTimelineRef } from "./params.ts";
 import type { App } from "./server.ts";
 
 const TENANT = "/v1/tenant/:tenant/timeline";
@@ -146,7 +146,14 @@ function parseCreate(body: CreateTimelineRequest): CreateTimeline {
     name: body.name,
   };
   const ancestor = parseAncestor(body);
-  const at = parseBranchPoint(body.ancestor_start_lsn, body.ancestor_start_timestamp);
+  const at = parseMoment(
+    {
+      lsn: body.ancestor_start_lsn,
+      timestamp: body.ancestor_start_timestamp,
+      snapshot: body.ancestor_start_snapshot,
+    },
+    "ancestor_start_",
+  );
   if (ancestor !== undefined) {
     if (body.pg_version !== undefined) {
       throw new MalformedInput("a branch has its ancestor's pg_version; leave it out");

@@ -17,6 +17,7 @@ import Fastify, {
 import { type AuditEntry, type CheckToken, type RouteInfo, authorize } from "./authorize.ts";
 import { errorBody, thrownToHttp } from "./errors.ts";
 import type { Management } from "./management.ts";
+import { holdsRoutes } from "./routes-holds.ts";
 import { retentionRoutes } from "./routes-retention.ts";
 import { statusRoutes } from "./routes-status.ts";
 import { tenantRoutes } from "./routes-tenants.ts";
@@ -119,6 +120,7 @@ export function buildApp(management: Management, options: Omit<HttpOptions, "por
   tenantRoutes(app, management);
   timelineRoutes(app, management);
   retentionRoutes(app, management);
+  holdsRoutes(app, management);
   workRoutes(app, management);
   return app;
 }

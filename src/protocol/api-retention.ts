@@ -15,13 +15,20 @@ export type GcRequest = Api<typeof GcRequest>;
 
 export const PinInfo = Type.Object({
   lsn: LsnText,
-  reason: Type.Union([Type.Literal("branch"), Type.Literal("lease"), Type.Literal("reader")]),
+  reason: Type.Union([
+    Type.Literal("branch"),
+    Type.Literal("lease"),
+    Type.Literal("snapshot"),
+    Type.Literal("reader"),
+  ]),
   /** Of a branch. */
   timeline_id: Type.Optional(Hex32),
   timeline_name: Type.Optional(Type.String()),
   /** Of a lease. */
   owner: Type.Optional(Type.String()),
   expires_at: Type.Optional(TimeText),
+  /** Of a snapshot. */
+  snapshot: Type.Optional(Type.String()),
 });
 export type PinInfo = Api<typeof PinInfo>;
 

@@ -134,6 +134,8 @@ export const CreateTimelineRequest = Type.Object(
     ancestor_name: Type.Optional(Name),
     ancestor_start_lsn: Type.Optional(LsnText),
     ancestor_start_timestamp: Type.Optional(TimeText),
+    /** Name of a snapshot of the ancestor. */
+    ancestor_start_snapshot: Type.Optional(Name),
   },
   { additionalProperties: false },
 );

@@ -85,5 +85,16 @@ export const leaseEntry = z.strictObject({
 });
 export type LeaseEntry = Readonly<z.infer<typeof leaseEntry>>;
 
+/** A moment that is kept under a name until it is deleted. */
+export const snapshotEntry = z.strictObject({
+  timeline: timelineId,
+  /** Unique in the timeline. */
+  name: z.string().min(1).max(63),
+  /** A record boundary. */
+  lsn: lsnField,
+  createdAtMs: timeMs,
+});
+export type SnapshotEntry = Readonly<z.infer<typeof snapshotEntry>>;
+
 export const settingValue = z.json();
 export type SettingValue = z.infer<typeof settingValue>;

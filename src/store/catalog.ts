@@ -8,13 +8,18 @@
 //   timeline/<id>                       TimelineEntry
 //   layer/<timeline id>/<file>          LayerEntry
 //   lease/<timeline id>/<lsn>/<owner>   LeaseEntry     (lsn in 16 hex digits)
+//   snapshot/<timeline id>/<name>       SnapshotEntry
 //   setting/<name>                      any JSON
+//
+// Format 2 is written with the first snapshot: a program that does not know of them must not take such
+// a catalog, because it would let go of what they keep. All else is as in format 1.
 
 import fs from "node:fs";
 import { open } from "lmdb";
 import type { z } from "zod";
 import { prettifyError } from "zod";
 import { assert } from "../core/assert.ts";
+import type { Holds } from "../core/holds.ts";
 import type { TimelineId } from "../core/ids.ts";
 import type { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
@@ -23,11 +28,13 @@ import {
   type LayerEntry,
   type LeaseEntry,
   type SettingValue,
+  type SnapshotEntry,
   type TenantEntry,
   type TimelineEntry,
   layerEntry,
   leaseEntry,
   settingValue,
+  snapshotEntry,
   tenantEntry,
   timelineEntry,
 } from "./catalog-entries.ts";
@@ -35,6 +42,8 @@ import { lmdbWriteError, makeLockFile, requireSpace } from "./lmdb-space.ts";
 import { StoreCorrupt, StoreFormat, errorText } from "./store-errors.ts";
 
 export const CATALOG_FORMAT = 1;
+export const CATALOG_FORMAT_SNAPSHOTS = 2;
+const FORMATS: readonly unknown[] = [CATALOG_FORMAT, CATALOG_FORMAT_SNAPSHOTS];
 /** Address space, not memory or disk: 4 GiB hold ten million layer entries. */
 const MAP_BYTES = 4 * 1024 ** 3;
 const KEY_BYTES_MAX = 400;
@@ -53,12 +62,14 @@ export interface NameTaken {
 export interface CatalogChange {
   putTenant(entry: TenantEntry): void;
   putTimeline(entry: TimelineEntry): void;
-  /** Removes the timeline with its layer entries and leases. */
+  /** Removes the timeline with its layer entries, leases and snapshots. */
   removeTimeline(id: TimelineId): void;
   putLayer(entry: LayerEntry): void;
   removeLayer(entry: Pick<LayerEntry, "timeline" | "file">): void;
   putLease(entry: LeaseEntry): void;
   removeLease(entry: Pick<LeaseEntry, "timeline" | "lsn" | "owner">): void;
+  putSnapshot(entry: SnapshotEntry): void;
+  removeSnapshot(entry: Pick<SnapshotEntry, "timeline" | "name">): void;
   putSetting(name: string, value: SettingValue): void;
 }
 
@@ -76,6 +87,8 @@ export interface CatalogDb {
 
 export class Catalog {
   readonly path: string;
+  /** Differs whenever leases or snapshots may have changed: who remembers them looks again. */
+  holdsVersion = 0;
   private readonly db: CatalogDb;
 
   /**
@@ -111,6 +124,16 @@ export class Catalog {
     return this.all(`lease/${timeline}/`, leaseEntry);
   }
 
+  /** In order of names. */
+  snapshots(timeline: TimelineId): readonly SnapshotEntry[] {
+    return this.all(`snapshot/${timeline}/`, snapshotEntry);
+  }
+
+  /** What is held of a timeline: core/holds.ts. */
+  holds(timeline: TimelineId): Holds<LeaseEntry, SnapshotEntry> {
+    return { leases: this.leases(timeline), snapshots: this.snapshots(timeline) };
+  }
+
   setting(name: string): SettingValue | undefined {
     return this.one(`setting/${name}`, settingValue);
   }
@@ -143,7 +166,15 @@ export class Catalog {
 
   private edits(renamed: Set<TimelineId>): CatalogChange {
     const put = (key: string, value: unknown): void => this.put(key, value);
+    const putHold = (key: string, value: unknown): void => {
+      this.holdsVersion++;
+      put(key, value);
+    };
     const remove = (key: string): void => void this.db.removeSync(key);
+    const removeHold = (key: string): void => {
+      this.holdsVersion++;
+      remove(key);
+    };
     return {
       putTenant: (entry) => put("tenant", entry),
       putTimeline: (entry) => {
@@ -152,14 +183,19 @@ export class Catalog {
       },
       removeTimeline: (id) => {
         remove(`timeline/${id}`);
-        for (const prefix of [`layer/${id}/`, `lease/${id}/`]) {
+        for (const prefix of [`layer/${id}/`, `lease/${id}/`, `snapshot/${id}/`]) {
           for (const key of this.keys(prefix)) remove(key);
         }
       },
       putLayer: (entry) => put(layerKey(entry), entry),
       removeLayer: (entry) => remove(layerKey(entry)),
-      putLease: (entry) => put(leaseKey(entry), entry),
-      removeLease: (entry) => remove(leaseKey(entry)),
+      putLease: (entry) => putHold(leaseKey(entry), entry),
+      removeLease: (entry) => removeHold(leaseKey(entry)),
+      putSnapshot: (entry) => {
+        put("format", CATALOG_FORMAT_SNAPSHOTS);
+        putHold(snapshotKey(entry), entry);
+      },
+      removeSnapshot: (entry) => removeHold(snapshotKey(entry)),
       putSetting: (name, value) => put(`setting/${name}`, value),
     };
   }
@@ -182,10 +218,10 @@ export class Catalog {
       return;
     }
     const format = this.parse("format", text);
-    if (format !== CATALOG_FORMAT) {
+    if (!FORMATS.includes(format)) {
       throw new StoreFormat(
         `${this.path} has catalog format ${String(format)}, this program reads ` +
-          `${CATALOG_FORMAT}; use the version of pageserver that wrote it`,
+          `${FORMATS.join(" and ")}; use the version of pageserver that wrote it`,
       );
     }
   }
@@ -270,6 +306,9 @@ const layerKey = (entry: Pick<LayerEntry, "timeline" | "file">): string =>
 
 const leaseKey = (entry: Pick<LeaseEntry, "timeline" | "lsn" | "owner">): string =>
   `lease/${entry.timeline}/${lsnHex(entry.lsn)}/${entry.owner}`;
+
+const snapshotKey = (entry: Pick<SnapshotEntry, "timeline" | "name">): string =>
+  `snapshot/${entry.timeline}/${entry.name}`;
 
 /** 16 hex digits: text order is LSN order. */
 export const lsnHex = (lsn: Lsn): string => lsn.toString(16).padStart(16, "0");

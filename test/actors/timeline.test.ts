@@ -4,6 +4,7 @@
 import fs from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { TimelineMsg } from "../../src/actors/timeline-messages.ts";
+import type { AdminError } from "../../src/core/admin-error.ts";
 import type { BackupSource } from "../../src/core/backup-source.ts";
 import type { ReadError } from "../../src/core/errors.ts";
 import { LEASES_MAX } from "../../src/core/limits.ts";
@@ -348,8 +349,12 @@ describe("memory", () => {
 
 describe("leases", () => {
   test("are durable, renewed, bounded, and refused for what is not kept", async () => {
-    const lease = (lsn: Lsn): Promise<number | undefined> =>
-      t.world.ask((reply) => ({ kind: "lease", lsn, reply }) satisfies TimelineMsg);
+    const lease = async (lsn: Lsn): Promise<number | undefined> => {
+      const until = await t.world.ask<Result<number, AdminError>>(
+        (reply) => ({ kind: "lease", lsn, reply }) satisfies TimelineMsg,
+      );
+      return until.ok ? until.value : undefined;
+    };
     const until = await lease(BASE);
     expect(until).toBeGreaterThan(Date.now() + 5 * 60_000);
     expect(await lease(BASE)).toBeGreaterThanOrEqual(until!);

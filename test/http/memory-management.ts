@@ -7,6 +7,7 @@ import { Lsn } from "../../src/core/lsn.ts";
 import { type Result, err, ok } from "../../src/core/result.ts";
 import { JobBook, type JobReporter } from "../../src/http/jobs.ts";
 import type {
+  BranchPoint,
   CreateTimeline,
   DumpTarget,
   Follow,
@@ -15,6 +16,7 @@ import type {
   TimelineRef,
 } from "../../src/http/management.ts";
 import type { TenantInfo, TimelineInfo } from "../../src/protocol/api.ts";
+import type { LeaseInfo, SnapshotInfo } from "../../src/protocol/api-holds.ts";
 import type { Status } from "../../src/protocol/api-status.ts";
 import type { RetentionInfo } from "../../src/protocol/api-retention.ts";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
@@ -35,6 +37,9 @@ export interface MemoryManagement extends Management {
     synchronous?: boolean;
     shutdowns: number;
     checkpoints: number;
+    moment?: BranchPoint;
+    durationMs?: number | undefined;
+    release?: { readonly owner: string | undefined; readonly lsn: Lsn | undefined };
   };
   problems: string[];
 }
@@ -152,6 +157,23 @@ export function memoryManagement(): MemoryManagement {
       if (!found.ok) return found;
       return ok([found.value.name]);
     },
+    snapshots: async () => ok([snapshot("monday")]),
+    createSnapshot: async (_tenant, _ref, name, at) => {
+      memory.asked.moment = at;
+      return ok(snapshot(name));
+    },
+    deleteSnapshot: async (_tenant, _ref, name) =>
+      name === "monday" ? ok(undefined) : missing(`snapshot "${name}"`),
+    leases: async () => ok([LEASE]),
+    acquireLease: async (_tenant, _ref, { owner, at, durationMs }) => {
+      memory.asked.moment = at;
+      memory.asked.durationMs = durationMs;
+      return ok({ ...LEASE, owner });
+    },
+    releaseLeases: async (_tenant, _ref, which) => {
+      memory.asked.release = which;
+      return ok([LEASE]);
+    },
     lease: async () => ok(Date.parse(STARTED)),
     check: async () => ok({ layers: 2, versions: 10, ms: 1.5, problems: memory.problems }),
     shutdown: async () => {
@@ -172,6 +194,10 @@ function retained(found: Result<TimelineInfo, AdminError>): Result<RetentionInfo
     merging: false,
   });
 }
+
+const ON_MAIN = { timeline_id: "b".repeat(32), timeline_name: "main", lsn: LAST };
+const LEASE: LeaseInfo = { ...ON_MAIN, owner: "report", expires_at: STARTED };
+const snapshot = (name: string): SnapshotInfo => ({ ...ON_MAIN, name, created_at: STARTED });
 
 const missing = (what: string): Result<never, AdminError> => err({ kind: "not-found", what });
 

@@ -1,6 +1,7 @@
 import { Check, Errors } from "typebox/value";
 import type { TSchema } from "typebox";
 import { beforeEach, describe, expect, test } from "vitest";
+import { LEASE_MS_MAX } from "../../src/core/limits.ts";
 import { Lsn } from "../../src/core/lsn.ts";
 import { type App, buildApp, startHttp } from "../../src/http/server.ts";
 import {
@@ -12,6 +13,7 @@ import {
   TenantInfo,
   TimelineInfo,
 } from "../../src/protocol/api.ts";
+import { LeaseInfo, ReleasedLeases, SnapshotInfo } from "../../src/protocol/api-holds.ts";
 import { CheckReport, Status } from "../../src/protocol/api-status.ts";
 import { Job } from "../../src/protocol/api-work.ts";
 import { type MemoryManagement, TENANT, memoryManagement } from "./memory-management.ts";
@@ -106,6 +108,34 @@ describe("answers follow the API's schemas", () => {
     expect(time.body).toBe("2026-01-31T10:20:30.123456Z");
     await expectRefused(412, /0\/10/, "GET", `${timeline}/get_timestamp_of_lsn?lsn=0/10`);
   });
+});
+
+test("snapshots and leases: shapes, moments, and what is refused before anything is asked", async () => {
+  await makeMain();
+  const timeline = `${DEFAULT}/timeline/main`;
+  await expectBody(SnapshotInfo, 201, "POST", `${timeline}/snapshot`, { name: "monday" });
+  expect(memory.asked.moment).toEqual({ kind: "latest" });
+  const at = { name: "then", timestamp: "2026-01-31T10:20:30Z" };
+  await expectBody(SnapshotInfo, 201, "POST", `${timeline}/snapshot`, at);
+  expect(memory.asked.moment).toEqual({ kind: "time", unixUs: 1_769_854_830_000_000 });
+  await expectRefused(400, /not both/, "POST", `${timeline}/snapshot`, { ...at, lsn: "0/10" });
+  await expectRefused(400, /name/, "POST", `${timeline}/snapshot`, { name: "a b" });
+  await expectRefused(404, /snapshot "x"/, "DELETE", `${timeline}/snapshot/x`);
+  expect((await call("DELETE", `${timeline}/snapshot/monday`)).status).toBe(200);
+
+  const lease = { owner: "report", lsn: "0/16B3748", duration_ms: 60_000 };
+  await expectBody(LeaseInfo, 201, "POST", `${timeline}/lease`, lease);
+  expect(memory.asked.durationMs).toBe(60_000);
+  const long = { ...lease, duration_ms: LEASE_MS_MAX + 1 };
+  await expectRefused(400, /at most .* snapshot/, "POST", `${timeline}/lease`, long);
+  await expectRefused(400, /owner/, "POST", `${timeline}/lease`, { ...lease, owner: "a/b" });
+  await expectRefused(400, /which leases/, "DELETE", `${timeline}/lease`);
+  await expectBody(ReleasedLeases, 200, "DELETE", `${timeline}/lease?owner=report&lsn=0/10`);
+  expect(memory.asked.release).toEqual({ owner: "report", lsn: 16 });
+
+  const branch = { name: "b", ancestor_name: "main", ancestor_start_snapshot: "monday" };
+  await expectBody(CreatedTimeline, 201, "POST", `${DEFAULT}/timeline`, branch);
+  expect(memory.asked.create).toMatchObject({ at: { kind: "snapshot", name: "monday" } });
 });
 
 test("sealing on demand, and only of what exists", async () => {

@@ -1,3 +1,4 @@
+import { open } from "lmdb";
 import { expect, test } from "vitest";
 import type { Lsn } from "../../src/core/lsn.ts";
 import { Catalog } from "../../src/store/catalog.ts";
@@ -119,6 +120,28 @@ test("a timeline goes with its layers and leases, and no one else's", () =>
     catalog.change((change) => change.removeLayer(layerEntry(2, 1)));
     expect([catalog.layers(timelineId(2)), catalog.leases(timelineId(2))]).toEqual([[], []]);
     await catalog.close();
+  }));
+
+test("snapshots go with their timeline, and a program that does not know them is told to keep off", () =>
+  withCatalog(async (catalog, path) => {
+    const snapshot = { timeline: timelineId(1), name: "monday", lsn: 8 as Lsn, createdAtMs: 7 };
+    catalog.change((change) => {
+      for (const n of [1, 2]) {
+        change.putTimeline(timelineEntry(n));
+        change.putSnapshot({ ...snapshot, timeline: timelineId(n) });
+      }
+    });
+    await catalog.close();
+    const again = new Catalog(path);
+    expect(again.holds(timelineId(1))).toEqual({ leases: [], snapshots: [snapshot] });
+    again.change((change) => change.removeTimeline(timelineId(1)));
+    expect(again.snapshots(timelineId(1))).toEqual([]);
+    again.change((change) => change.removeSnapshot({ timeline: timelineId(2), name: "monday" }));
+    expect(again.snapshots(timelineId(2))).toEqual([]);
+    await again.close();
+    const raw = open<string, string>({ path, noSubdir: true, encoding: "string", pageSize: 4096 });
+    expect(raw.get("format")).toMatch(/ 2$/);
+    await raw.close();
   }));
 
 test("an entry that does not fit its description is refused when it is read", () =>

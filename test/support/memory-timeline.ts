@@ -7,7 +7,7 @@ import type { ReadError } from "../../src/core/errors.ts";
 import { Lsn } from "../../src/core/lsn.ts";
 import { PAGE_BYTES, type RelTag } from "../../src/core/page.ts";
 import type { PageAnswer, PageRequest } from "../../src/core/page-batch.ts";
-import { type Result, err } from "../../src/core/result.ts";
+import { type Result, err, ok } from "../../src/core/result.ts";
 import { type ActorRef, type Scope, spawn } from "../../src/actors/runtime.ts";
 import type { TimelineMsg } from "../../src/actors/timeline-messages.ts";
 
@@ -88,7 +88,9 @@ export function spawnMemoryTimeline(
         const none = err({ kind: "timeline-broken", reason: "no backups here" } as const);
         msg.reply.answer(options.backupSource?.(msg.lsn) ?? none);
       } else if (msg.kind === "lease") {
-        msg.reply.answer(options.lease?.(msg.lsn));
+        const until = options.lease?.(msg.lsn);
+        const refused = err({ kind: "precondition", message: "not kept" } as const);
+        msg.reply.answer(until === undefined ? refused : ok(until));
       }
       return state;
     },

@@ -220,3 +220,27 @@ export const READER_PIN_MS = 10 * 60_000;
 export const COMPACT_MS_MAX = 10 * 60_000;
 /** Log lines that could not be written wait for a better time, up to so many bytes. */
 export const LOG_WAITING_BYTES_MAX = 1 * MiB;
+
+/** An object that is read whole (a manifest, a WAL segment), bytes. Larger ones are streamed. */
+export const OBJECT_BYTES_MAX = 64 * MiB;
+/** Names in one page of a list of objects: what S3 answers at most. */
+export const OBJECT_LIST_MAX = 1_000;
+/** Names that one request deletes: what S3 takes at most. */
+export const OBJECT_DELETES_MAX = 1_000;
+/** A part of a large object, bytes: S3 takes none below 5 MiB but the last; a failed one is sent again. */
+export const OBJECT_PART_BYTES = 8 * MiB;
+/** Requests to object storage at one time: those that someone waits for, and those of background work. */
+export const OBJECT_CALLS_MAX = 16;
+export const OBJECT_BACKGROUND_CALLS_MAX = 6;
+/** Background calls that may wait for their turn; each actor has few, so more is a mistake. */
+export const OBJECT_CALLS_WAITING_MAX = 100_000;
+/** Tries of one call before it is given up, and the waits between them, ms. About 10 s in all: whoever asked plans anew. */
+export const OBJECT_TRIES_MAX = 6;
+export const OBJECT_RETRY_MS_MIN = 100;
+export const OBJECT_RETRY_MS_MAX = 5_000;
+/** So many failures in a row, and object storage is left alone for this long, ms. */
+export const OBJECT_FAILURES_MAX = 20;
+export const OBJECT_REST_MS = 10_000;
+/** Connecting to object storage, and silence on a connection, ms. */
+export const OBJECT_CONNECT_MS_MAX = 5_000;
+export const OBJECT_SILENCE_MS_MAX = 20_000;

@@ -31,7 +31,10 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   },
   "src/io/": {
     from: ["src/core/", "src/protocol/", "src/io/"],
-    packages: ["node:", "jose", "pg", "pino", "pino-pretty", "tar-stream"],
+    packages: [
+      ...["node:", "jose", "pg", "pino", "pino-pretty", "tar-stream"],
+      ...["@aws-sdk/client-s3", "cockatiel"],
+    ],
   },
   "src/actors/": {
     from: ["src/core/", "src/protocol/", "src/store/", "src/io/", "src/actors/"],
@@ -85,6 +88,8 @@ export const SOLE_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   lmdb: ["src/store/catalog.ts", "src/store/layer-writer.ts", "src/store/sealed-file.ts"],
   fastify: ["src/http/server.ts", "src/http/errors.ts", "src/http/authorize.ts"],
   jose: ["src/io/own-tokens.ts", "src/io/tokens.ts"],
+  "@aws-sdk/client-s3": ["src/io/objects/s3.ts"],
+  cockatiel: ["src/io/objects/retried.ts"],
 };
 
 export function wrongImports(source: Source): readonly string[] {

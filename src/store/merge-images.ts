@@ -16,7 +16,7 @@ import { type PageReader, isRedo } from "./read-page.ts";
 export interface WantedImage {
   /** LSN of the version that it replaces. */
   readonly lsn: Lsn;
-  /** An LSN that is kept, at which that version is the newest: where it is read. */
+  /** Where it is read: an LSN at which the merged tiers are complete and that version is the newest. */
   readonly at: Lsn;
 }
 
@@ -27,17 +27,22 @@ interface Counter extends WantedImage {
 
 export class ImagePlanner {
   private readonly reader: PageReader;
+  private readonly newest: Lsn;
   private readonly chain = new Chain(restorePage);
 
-  constructor(reader: PageReader) {
+  /** `newest`: the highest LSN of the tiers that are merged. */
+  constructor(reader: PageReader, newest: Lsn) {
     this.reader = reader;
+    this.newest = newest;
   }
 
   /** LSNs at which the key should get an image, newest first. */
   wanted(key: MergeKey, keep: KeyKeep): readonly WantedImage[] {
     const { kind } = key.group;
     if (kind !== KIND.PAGE && kind !== KIND.SLRU_PAGE) return [];
-    const points = keep.cutoffNeeded ? [keep.cutoff, ...keep.pins] : keep.pins;
+    const kept = keep.cutoffNeeded ? [keep.cutoff, ...keep.pins] : keep.pins;
+    // Tiers that are newer have versions of their own below these LSNs: an image must not show them.
+    const points = kept.map((lsn) => Math.min(lsn, this.newest) as Lsn);
     const found: WantedImage[] = [];
     let counters: Counter[] = [];
     let next = 0;

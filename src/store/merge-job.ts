@@ -105,9 +105,10 @@ export class MergeJob {
     const { tiers, reader, retained } = options;
     this.options = options;
     this.rules = new KeepRules(reader.store, reader.relations, retained);
-    this.planner = new ImagePlanner(reader);
     this.keys = new MergeKeys(tiers);
     const entries = this.sources;
+    const newest = Math.max(...entries.map(({ lastLsn }) => lastLsn)) as Lsn;
+    this.planner = new ImagePlanner(reader, newest);
     this.sequence = entries[0]!.sequence;
     const readBytes = entries.reduce((sum, { bytes }) => sum + bytes, 0);
     const keys = entries.reduce((sum, entry) => sum + entry.keys, 0);

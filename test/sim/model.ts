@@ -3,6 +3,8 @@
 
 import { PAGE_BYTES } from "../../src/core/page.ts";
 
+const ZEROS: Uint8Array = new Uint8Array(PAGE_BYTES);
+
 /** Where every history begins. */
 export const BASE_LSN = 1_000;
 
@@ -27,7 +29,7 @@ export class Model {
   }
 
   page(name: string, lsn: number): Uint8Array {
-    return at(this.pages.get(name), lsn) ?? new Uint8Array(PAGE_BYTES);
+    return at(this.pages.get(name), lsn) ?? ZEROS;
   }
 
   value(key: number, lsn: number): string | undefined {

@@ -1,4 +1,4 @@
-// npm run sim -- --seed N --steps M: one long run; says every step when it fails.
+// npm run sim -- --seed N --steps M: one long run; says every step when it fails. --disk lmdb: in files.
 
 import { parseArgs } from "node:util";
 import { Simulator } from "./simulator.ts";
@@ -7,11 +7,14 @@ const { values } = parseArgs({
   options: {
     seed: { type: "string", default: "1" },
     steps: { type: "string", default: "1000" },
+    disk: { type: "string", default: "memory" },
     verbose: { type: "boolean", default: false },
   },
 });
 const lines: string[] = [];
-const simulator = new Simulator(Number(values.seed), (line) => {
+const { disk } = values;
+if (disk !== "memory" && disk !== "lmdb") throw new Error("--disk is memory or lmdb");
+const simulator = new Simulator(Number(values.seed), disk, (line) => {
   lines.push(line);
   if (values.verbose) console.log(line);
 });

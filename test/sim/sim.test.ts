@@ -1,22 +1,41 @@
 import { expect, test } from "vitest";
-import { Simulator } from "./simulator.ts";
+import type { DiskKind } from "./disk.ts";
+import { type SimulationResult, Simulator } from "./simulator.ts";
 
-const SEEDS = 10;
+const STEPS = 40;
 
-test(`${SEEDS} seeds: every read that retention permits is right, every other is refused`, async () => {
-  const sum = { reads: 0, refused: 0, merges: 0, crashes: 0, images: 0 };
-  for (let seed = 1; seed <= SEEDS; seed++) {
+/** Runs the seeds and adds up what happened in them. */
+async function runSeeds(kind: DiskKind, from: number, count: number): Promise<SimulationResult> {
+  const sum = { reads: 0, refused: 0, merges: 0, images: 0, crashes: 0, full: 0, failedSyncs: 0 };
+  for (let seed = from; seed < from + count; seed++) {
     const lines: string[] = [];
     try {
-      const counts = await new Simulator(seed, (line) => lines.push(line)).run(30);
+      const counts = await new Simulator(seed, kind, (line) => lines.push(line)).run(STEPS);
       for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name];
     } catch (error) {
-      throw new Error(`seed ${seed}: ${String(error)}\n${lines.join("\n")}`, { cause: error });
+      const what = `npm run sim -- --seed ${seed} --steps ${STEPS} --disk ${kind}`;
+      throw new Error(`${what}: ${String(error)}\n${lines.join("\n")}`, { cause: error });
     }
   }
+  return sum;
+}
+
+test("what retention permits is right, all else is refused: 150 seeds in memory", async () => {
+  const sum = await runSeeds("memory", 1, 150);
   // The seeds are worth nothing when they do not get that far.
-  expect(sum.refused).toBeGreaterThan(40);
-  expect(sum.merges).toBeGreaterThan(20);
-  expect(sum.crashes).toBeGreaterThan(8);
-  expect(sum.images).toBeGreaterThan(5);
+  expect(sum.reads).toBeGreaterThan(20_000);
+  expect(sum.refused).toBeGreaterThan(1_500);
+  expect(sum.merges).toBeGreaterThan(300);
+  expect(sum.images).toBeGreaterThan(100);
+  expect(sum.crashes).toBeGreaterThan(200);
+  expect(sum.full).toBeGreaterThan(100);
+  expect(sum.failedSyncs).toBeGreaterThan(20);
+});
+
+test("and 15 seeds in files of LMDB", async () => {
+  const sum = await runSeeds("lmdb", 1_001, 15);
+  expect(sum.refused).toBeGreaterThan(100);
+  expect(sum.merges).toBeGreaterThan(40);
+  expect(sum.crashes).toBeGreaterThan(20);
+  expect(sum.full).toBeGreaterThan(3);
 });

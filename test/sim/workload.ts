@@ -25,21 +25,19 @@ const relName = (db: number, rel: number): string => `${db}/${rel}`;
 export const pageName = (db: number, rel: number, block: number): string => `${db}/${rel}/${block}`;
 export const slruName = (block: number): string => `slru/${block}`;
 
-/** A record: two bytes of offset and the byte to add there, a few times. */
-function applyRecord(page: Uint8Array, record: Uint8Array): Uint8Array {
-  const changed = page.slice();
+/** A record: two bytes of offset and the byte to add there, a few times. Changes the page. */
+function applyRecord(page: Uint8Array, record: Uint8Array): void {
   for (let i = 0; i + 2 < record.length; i += 3) {
     const offset = (record[i]! | (record[i + 1]! << 8)) % PAGE_BYTES;
-    changed[offset] = (changed[offset]! * 31 + record[i + 2]! + 1) & 255;
+    page[offset] = (page[offset]! * 31 + record[i + 2]! + 1) & 255;
   }
-  return changed;
 }
 
 /** What stands for PostgreSQL's redo. */
 export function redo(request: RedoRequest): RedoResult {
-  let page: Uint8Array = request.base?.slice() ?? new Uint8Array(PAGE_BYTES);
+  const page = request.base?.slice() ?? new Uint8Array(PAGE_BYTES);
   for (const { records } of request.steps) {
-    for (const { bytes } of records) page = applyRecord(page, bytes);
+    for (const { bytes } of records) applyRecord(page, bytes);
   }
   return { ok: true, page };
 }
@@ -119,8 +117,9 @@ export class Workload {
     const bytes = Uint8Array.from({ length: 3 * (1 + random.below(4)) }, () => random.below(256));
     const asImage = kind > 98;
     const flags = kind > 96 && !asImage ? VERSION_FLAG.WILL_INIT : 0;
-    const base = asImage || flags !== 0 ? new Uint8Array(PAGE_BYTES) : model.page(name, lsn);
-    const page = applyRecord(base, bytes);
+    const isFresh = asImage || flags !== 0;
+    const page = isFresh ? new Uint8Array(PAGE_BYTES) : model.page(name, lsn).slice();
+    applyRecord(page, bytes);
     model.setPage(name, lsn, page);
     const payload = asImage ? page : bytes;
     this.put((sink) => {

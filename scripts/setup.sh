@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a fresh checkout runnable, and does nothing when it already is: PostgreSQL 15 with its
-# server headers, a C compiler, the npm packages, the compiled TypeScript and C. On Debian as root
-# missing packages are installed; otherwise the command that installs them is printed.
+# server headers, a C compiler, the npm packages, the compiled TypeScript, dashboard and C. On Debian
+# as root missing packages are installed; otherwise the command that installs them is printed.
+# With --tests a browser, too, where that can be had: without one the dashboard's test is skipped.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -97,6 +98,30 @@ build_typescript() {
   mv dist/.building dist/.built
 }
 
+# By content: what it is made of is little.
+dashboard_stamp() {
+  find src/dashboard src/core src/protocol/api*.ts src/http/client.ts scripts/build-dashboard.ts \
+    package-lock.json -type f | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
+}
+
+build_dashboard() {
+  local stamp=dist/.dashboard-built
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(dashboard_stamp)" ]; then return; fi
+  say "setup: building the dashboard"
+  npx --no-install tsx scripts/build-dashboard.ts
+  dashboard_stamp >"$stamp"
+}
+
+# Only tests want one, and all but one of them do without.
+install_browser() {
+  command -v chromium >/dev/null && return
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    say "setup: no chromium: the dashboard's test is skipped"
+    return
+  fi
+  install_packages chromium
+}
+
 build_c() {
   [ -f pgext/Makefile ] || return 0
   make -s -C pgext PG_CONFIG="/usr/lib/postgresql/$PG_MAJOR/bin/pg_config"
@@ -105,6 +130,8 @@ build_c() {
 check_node
 mapfile -t missing < <(missing_packages)
 [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
+[ "${1:-}" != --tests ] || install_browser
 install_npm
 build_typescript
+build_dashboard
 build_c

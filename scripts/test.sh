@@ -27,9 +27,10 @@ finish() {
   exit
 }
 
-step "set-up" bash scripts/setup.sh
+step "set-up" bash scripts/setup.sh --tests
 [ "$failed" -eq 0 ] || finish
 step "types" npx --no-install tsc -p tsconfig.json --noEmit --incremental --tsBuildInfoFile dist/.tscheck
+step "types of the dashboard" npx --no-install tsc -p src/dashboard
 step "format" npx --no-install prettier --check --log-level warn .
 
 npx --no-install vitest run --reporter=default --reporter=json --outputFile.json="$report" "$@"

@@ -25,7 +25,7 @@ const LONG_FILES: Readonly<Record<string, { readonly lines: number; readonly why
 const LONG_FUNCTIONS: Readonly<Record<string, { readonly lines: number; readonly why: string }>> =
   {};
 
-const product = [...filesUnder("src", [".ts"]), "supervision.ts"].map(parseFile);
+const product = [...filesUnder("src", [".ts", ".tsx"]), "supervision.ts"].map(parseFile);
 const programs = [...filesUnder("scripts", [".ts"]), ...filesUnder("bench", [".ts"])].map(
   parseFile,
 );

@@ -270,6 +270,7 @@ class Connection {
     this.stream = new PageStream(command.version, {
       outbox: this.outbox,
       slabs: this.deps.slabs,
+      timeline: command.timeline,
       resolve: () => this.deps.resolve(command.tenant, command.timeline),
       guarded: (work) => this.guarded(work),
       onUnusable: (kind) =>

@@ -5,7 +5,7 @@ import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { PageAnswer } from "../core/page-batch.ts";
 import { readErrorText } from "../core/errors.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
-import { meters } from "../io/meters.ts";
+import { countReads, meters } from "../io/meters.ts";
 import {
   BatchBuilder,
   type EncodedAnswers,
@@ -33,6 +33,7 @@ export type ResolveTimeline = (tenant: TenantId, timeline: TimelineId) => Timeli
 export interface PageStreamHost {
   readonly outbox: Outbox;
   readonly slabs: SlabPool;
+  readonly timeline: TimelineId;
   readonly resolve: () => TimelineLookup;
   /** Runs work that a callback brings, unless the link is closed. */
   readonly guarded: (work: () => void) => void;
@@ -112,8 +113,10 @@ export class PageStream {
       this.host.onUnusable("shutting-down");
       return;
     }
-    meters.readNs.record((performance.now() - askedMs) * 1e6);
+    const ns = (performance.now() - askedMs) * 1e6;
+    meters.readNs.record(ns);
     meters.readBatch.record(answers.length);
+    countReads(this.host.timeline, answers.length, ns);
     for (const answer of answers) if (answer.kind === "error") meters.readErrors++;
     this.settle(slot, open, encodeAnswers(open, answers));
     this.host.onRoom();

@@ -6,6 +6,7 @@ import type { AdminError } from "../core/admin-error.ts";
 import { Family } from "../core/gc.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { type Result, err, ok } from "../core/result.ts";
+import { timelineReads } from "../io/meters.ts";
 import { removeTimelineFilesLater, timelinePath } from "../store/data-dir.ts";
 import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
@@ -86,6 +87,7 @@ async function removeStopped(
   shared.cache.clear();
   for (const id of ids) {
     timelines.delete(id);
+    timelineReads.delete(id);
     closers.delete(id);
     const path = timelinePath(shared.dataDir, tenant.id, id);
     await removeTimelineFilesLater(path).catch((error: unknown) =>

@@ -1,9 +1,11 @@
 // Timelines and tenants as the management API shows them.
 
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import type { TimelineId } from "../core/ids.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { TimelinePhase } from "../core/timeline.ts";
 import { formatTime } from "../core/time-text.ts";
+import { timelineReads } from "../io/meters.ts";
 import type { SourceInfo, TenantInfo, TimelineInfo, TimelineState } from "../protocol/api.ts";
 import { formatConninfo, parseConninfo } from "../protocol/conninfo.ts";
 
@@ -41,7 +43,15 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     current_physical_size: timeline.store?.sealedBytes ?? 0,
     source: sourceInfo(timeline),
     layers: timeline.store?.map.layers.length ?? 0,
+    ...readsOf(entry.id),
   };
+}
+
+function readsOf(id: TimelineId): Pick<TimelineInfo, "reads"> {
+  const counts = timelineReads.get(id);
+  if (counts === undefined) return {};
+  const { pages, batches, ns } = counts;
+  return { reads: { pages, batches, seconds: ns / 1e9 } };
 }
 
 export function stateOf(phase: TimelinePhase): TimelineState {

@@ -22,6 +22,7 @@ import { PageCache } from "../store/page-cache.ts";
 import { OpenFiles } from "../store/sealed-file.ts";
 import { Closers } from "./closers.ts";
 import { Computes } from "./computes.ts";
+import { readDashboard } from "./dashboard-files.ts";
 import { Imports } from "./imports.ts";
 import { type Login, createLogin } from "./login.ts";
 import { type ManagementDeps, createManagement } from "./management.ts";
@@ -104,6 +105,7 @@ async function start(
   const http = await startHttp(management, {
     host: config.httpHost,
     port: config.httpPort,
+    files: readDashboard(checkoutPath("dist/dashboard")),
     ...(login.checkToken !== undefined && { checkToken: login.checkToken }),
     ...(login.tls !== undefined && { tls: login.tls }),
     audit: (entry) => log.info({ audit: entry }, "management"),
@@ -224,11 +226,14 @@ function pageServiceConninfo(listenHost: string, port: number, { tls }: Login): 
   );
 }
 
-/** A library beside the sources: pgext/build of the checkout, whether this file was compiled or not. */
-export function libraryPath(name: string): string {
+/** A library beside the sources. */
+export const libraryPath = (name: string): string => path.join(checkoutPath("pgext/build"), name);
+
+/** A folder of the checkout, whether this file was compiled or not. */
+function checkoutPath(folder: string): string {
   const here = path.dirname(fileURLToPath(import.meta.url));
   const root = here.split(path.sep).includes("dist")
     ? path.resolve(here, "../../..")
     : path.resolve(here, "../..");
-  return path.join(root, "pgext/build", name);
+  return path.join(root, folder);
 }

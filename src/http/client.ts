@@ -169,7 +169,7 @@ export class Client {
       });
     } catch (error) {
       const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-      const { code, message } = cause as NodeJS.ErrnoException;
+      const { code, message } = cause as Error & { readonly code?: string };
       throw new ServerUnreachable(this.url, code ?? message);
     }
   }

@@ -15,6 +15,7 @@ import Fastify, {
   type RawServerDefault,
 } from "fastify";
 import { type AuditEntry, type CheckToken, type RouteInfo, authorize } from "./authorize.ts";
+import { type StaticFiles, dashboardRoutes } from "./dashboard.ts";
 import { errorBody, thrownToHttp } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { holdsRoutes } from "./routes-holds.ts";
@@ -49,6 +50,8 @@ export interface HttpOptions {
   readonly checkToken?: CheckToken;
   readonly audit?: (entry: AuditEntry) => void;
   readonly onRoute?: (route: RouteInfo) => void;
+  /** The dashboard; none: it was not built. */
+  readonly files?: StaticFiles;
 }
 
 /** Certificate and key, and how one hears that they have changed. */
@@ -122,6 +125,7 @@ export function buildApp(management: Management, options: Omit<HttpOptions, "por
   retentionRoutes(app, management);
   holdsRoutes(app, management);
   workRoutes(app, management);
+  dashboardRoutes(app, options.files ?? new Map());
   return app;
 }
 

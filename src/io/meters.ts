@@ -49,6 +49,28 @@ export class Distribution {
 /** Quantiles are those of the last minute or two. */
 const WINDOW_MS = 60_000;
 
+/** Page reads of one timeline since this process began. */
+export interface ReadCounts {
+  pages: number;
+  batches: number;
+  /** From arrival to answer, all batches together. */
+  ns: number;
+}
+
+/** By timeline id; a timeline that nothing was read of has none, a deleted one has none any more. */
+export const timelineReads = new Map<string, ReadCounts>();
+
+/** Once a batch. */
+export function countReads(timeline: string, pages: number, ns: number): void {
+  let counts = timelineReads.get(timeline);
+  if (counts === undefined) {
+    timelineReads.set(timeline, (counts = { pages: 0, batches: 0, ns: 0 }));
+  }
+  counts.pages += pages;
+  counts.batches++;
+  counts.ns += ns;
+}
+
 /** Of this process. */
 export const meters = {
   /** From a batch's arrival to its answer, nanoseconds. */

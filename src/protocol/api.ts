@@ -91,6 +91,16 @@ export const TimelineState = Type.Union([
 ]);
 export type TimelineState = Api<typeof TimelineState>;
 
+/** What computes have read, counted up: two samples give a rate and a mean. */
+export const ReadsInfo = Type.Object({
+  pages: Type.Number(),
+  /** Requests that came together and were answered together. */
+  batches: Type.Number(),
+  /** From their arrival to their answers, all batches together. */
+  seconds: Type.Number(),
+});
+export type ReadsInfo = Api<typeof ReadsInfo>;
+
 export const TimelineInfo = Type.Object({
   tenant_id: Hex32,
   timeline_id: Hex32,
@@ -121,6 +131,8 @@ export const TimelineInfo = Type.Object({
   source: SourceInfo,
   /** Sealed layers. */
   layers: Type.Number(),
+  /** Page reads since the server was started; absent while there were none. */
+  reads: Type.Optional(ReadsInfo),
 });
 export type TimelineInfo = Api<typeof TimelineInfo>;
 

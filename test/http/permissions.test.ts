@@ -43,6 +43,9 @@ const ROUTES: Readonly<Record<string, "open" | "read" | "change" | "manage">> = 
   "DELETE /v1/tenant/:tenant/compute/:timeline": "manage",
   "GET /v1/job": "manage",
   "GET /v1/job/:id": "manage",
+  "GET /": "open",
+  "GET /ui": "open",
+  "GET /ui/*": "open",
 };
 
 const MAIN = parseTimelineId("1".repeat(32));

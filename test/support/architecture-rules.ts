@@ -48,6 +48,12 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
       ...["node:crypto", "node:http", "node:https"],
     ],
   },
+  // Runs in browsers: of the rest it knows the API's types, the client, and what is pure.
+  "src/dashboard/": {
+    from: ["src/core/", "src/http/client.ts", "src/dashboard/"],
+    typesFrom: ["src/protocol/api"],
+    packages: ["preact", "uplot"],
+  },
   "src/cli/": {
     from: ["src/core/", "src/protocol/api", "src/http/client.ts", "src/store/", "src/cli/"],
     packages: ["commander", "cli-progress", "cli-table3", "node:path", "node:timers/promises"],
@@ -86,7 +92,10 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
 export const SOLE_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   nact: ["src/actors/runtime.ts"],
   lmdb: ["src/store/catalog.ts", "src/store/layer-writer.ts", "src/store/sealed-file.ts"],
-  fastify: ["src/http/server.ts", "src/http/errors.ts", "src/http/authorize.ts"],
+  fastify: [
+    ...["src/http/server.ts", "src/http/errors.ts", "src/http/authorize.ts"],
+    "src/http/dashboard.ts",
+  ],
   jose: ["src/io/own-tokens.ts", "src/io/tokens.ts"],
   "@aws-sdk/client-s3": ["src/io/objects/s3.ts"],
   cockatiel: ["src/io/objects/retried.ts"],
@@ -97,7 +106,7 @@ export function wrongImports(source: Source): readonly string[] {
   const found: string[] = [];
   for (const one of importsOf(source)) {
     const say = (what: string) => found.push(`${source.path}:${one.line}: ${what}`);
-    if (one.target !== undefined && !one.target.endsWith(".ts")) {
+    if (one.target !== undefined && !/\.tsx?$/.test(one.target)) {
       say(`"${one.specifier}" must end in .ts`);
     }
     const owners = SOLE_IMPORTERS[one.specifier];

@@ -1,0 +1,163 @@
+// The time slider: a moment becomes the LSN at which exactly the commits up to it are visible, and a
+// branch can be made there. What is made is what is shown: the LSN, not the moment, is sent.
+
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { LsnByTimestamp, TimelineInfo } from "../protocol/api.ts";
+import { Problem, useWork } from "./bits.tsx";
+import type { Live } from "./live.ts";
+import { type MomentRange, localSeconds, localText, momentRange } from "./moment-range.ts";
+import { hrefOf } from "./route.ts";
+
+/** The slider has to rest so long before the server is asked, ms. */
+const REST_MS = 150;
+
+interface Props {
+  readonly live: Live;
+  readonly timeline: TimelineInfo;
+}
+
+export function Moment({ live, timeline }: Props): JSX.Element {
+  const range = useRange(live, timeline);
+  const [chosen, setChosen] = useState<number>();
+  const at = Math.min(Math.max(chosen ?? range.maxS, range.minS), range.maxS);
+  const found = useLsn(live, timeline, at);
+  const words = new Date(at * 1000).toLocaleString();
+  return (
+    <section class="moment">
+      <h2>Branch from a moment</h2>
+      <input
+        type="range"
+        aria-label="Moment"
+        aria-valuetext={words}
+        min={range.minS}
+        max={range.maxS}
+        step={1}
+        value={at}
+        onInput={(event) => setChosen(Number(event.currentTarget.value))}
+      />
+      <div class="ends" aria-hidden="true">
+        <span>{new Date(range.minS * 1000).toLocaleString()}</span>
+        <span>now</span>
+      </div>
+      <div class="found">
+        <label>
+          Moment{" "}
+          <input
+            type="datetime-local"
+            step={1}
+            value={localText(at)}
+            onChange={(event) => setChosen(localSeconds(event.currentTarget.value) ?? at)}
+          />
+        </label>
+        <output class="lsn" aria-live="polite">
+          {found === undefined ? "…" : lsnWords(found)}
+        </output>
+      </div>
+      <BranchForm {...{ live, timeline }} lsn={lsnOf(found)} />
+    </section>
+  );
+}
+
+type Found = LsnByTimestamp | { readonly problem: string };
+
+const lsnOf = (found: Found | undefined): string | undefined =>
+  found === undefined || "problem" in found || found.kind === "past" || found.kind === "nodata"
+    ? undefined
+    : found.lsn;
+
+function lsnWords(found: Found): string {
+  if ("problem" in found) return found.problem;
+  switch (found.kind) {
+    case "present":
+      return `LSN ${found.lsn}`;
+    case "future":
+      return `LSN ${found.lsn}, the newest commit`;
+    case "past":
+      return "no commit that old is kept";
+    case "nodata":
+      return "no commit has been taken in yet";
+  }
+}
+
+/** From the oldest readable commit to now; the end moves on. */
+function useRange(live: Live, timeline: TimelineInfo): MomentRange {
+  const [oldest, setOldest] = useState<number>();
+  const { timeline_id: id, min_readable_lsn: cutoff, initdb_lsn: first } = timeline;
+  useEffect(() => {
+    // Nothing was let go of: its making is the oldest moment, and no commit is older.
+    if (cutoff === first) return setOldest(undefined);
+    live
+      .client(timeline.tenant_id)
+      .timestampOfLsn(id, cutoff)
+      .then(
+        (text) => setOldest(Date.parse(text)),
+        () => setOldest(undefined),
+      );
+  }, [live, id, cutoff, first]);
+  return momentRange(Date.parse(timeline.created_at), oldest, Date.now());
+}
+
+/** What the server says of the moment, once it has rested there. */
+function useLsn(live: Live, timeline: TimelineInfo, seconds: number): Found | undefined {
+  const [found, setFound] = useState<Found>();
+  useEffect(() => {
+    let late = false;
+    const timer = setTimeout(() => {
+      live
+        .client(timeline.tenant_id)
+        .lsnByTimestamp(timeline.timeline_id, new Date(seconds * 1000).toISOString())
+        .then(
+          (answer) => !late && setFound(answer),
+          (error: unknown) =>
+            !late && setFound({ problem: error instanceof Error ? error.message : String(error) }),
+        );
+    }, REST_MS);
+    return () => {
+      late = true;
+      clearTimeout(timer);
+    };
+  }, [live, timeline.timeline_id, seconds]);
+  return found;
+}
+
+function BranchForm(props: Props & { readonly lsn: string | undefined }): JSX.Element {
+  const { live, timeline, lsn } = props;
+  const [name, setName] = useState("");
+  const { busy, problem, run } = useWork();
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    if (lsn === undefined) return;
+    run(async () => {
+      const made = await live.client(timeline.tenant_id).createTimeline({
+        name,
+        ancestor_timeline_id: timeline.timeline_id,
+        ancestor_start_lsn: lsn,
+      });
+      live.refresh();
+      location.hash = hrefOf({
+        page: "timeline",
+        tenant: made.tenant_id,
+        timeline: made.timeline_id,
+      });
+    });
+  };
+  return (
+    <form onSubmit={submit}>
+      <label>
+        Name of the branch{" "}
+        <input
+          required
+          pattern="[A-Za-z][A-Za-z0-9_.\-]{0,62}"
+          title="A letter, then letters, digits, _ . or -"
+          value={name}
+          onInput={(event) => setName(event.currentTarget.value)}
+        />
+      </label>
+      <button type="submit" disabled={busy || lsn === undefined}>
+        Create branch
+      </button>
+      <Problem text={problem} />
+    </form>
+  );
+}

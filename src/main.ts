@@ -2,9 +2,11 @@
 // it cannot start or when what is on disk is unknown (the next start recovers).
 
 import { readFileSync } from "node:fs";
-import { type Program, startProgram } from "./app/program.ts";
+import { type Program, type Secrets, startProgram } from "./app/program.ts";
 import { ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
+import { keepOutOfCoreDumps } from "./io/core-dumps.ts";
 import { type Log, type LogLevel, createLog } from "./io/log.ts";
+import { Secret } from "./protocol/conninfo.ts";
 
 /** The settings file that was named, by flag or else by PAGESERVER_CONFIG. Throws ConfigError. */
 export function readConfigFile(named: string | undefined): ConfigFile | undefined {
@@ -36,11 +38,21 @@ function firstSignal(log: Log): Promise<string> {
   });
 }
 
+/** Secrets of the environment, which are not left there for the processes that we start. */
+function takeSecrets(): Secrets {
+  const name = "PAGESERVER_WAL_TOKEN";
+  const walToken = process.env[name];
+  delete process.env[name];
+  return { walToken: walToken === undefined || walToken === "" ? undefined : new Secret(walToken) };
+}
+
 /** Runs until SIGINT, SIGTERM or a request to stop, in order; a second signal ends it at once. SIGHUP reads keys again. */
 export async function serve(flags: Flags, configFile?: string): Promise<void> {
+  const secrets = takeSecrets();
   const { config } = loadConfig(flags, process.env, readConfigFile(configFile));
   const level: LogLevel = config.logLevel === "trace" ? "debug" : config.logLevel;
   const log = createLog({ level, to: 1, pretty: process.stdout.isTTY === true });
+  if (config.authKeys !== undefined || secrets.walToken !== undefined) keepOutOfCoreDumps();
   const die = (error: Error): void => {
     log.error({ err: error }, "the process stops at once; what is durable is safe");
     process.exit(1);
@@ -53,7 +65,7 @@ export async function serve(flags: Flags, configFile?: string): Promise<void> {
   // Before the program can react to it, the signal must not end it either.
   process.on("SIGHUP", () => void running?.reload());
   let running: Program | undefined;
-  const program = await startProgram(config, log, die).catch((error: unknown) => {
+  const program = await startProgram(config, log, die, secrets).catch((error: unknown) => {
     const text = error instanceof Error ? error.message : String(error);
     process.stderr.write(`pageserver: ${text}\n`);
     process.exit(1);

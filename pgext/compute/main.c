@@ -249,6 +249,22 @@ scrub_first_environment(const char *token)
 }
 
 /*
+ * Of a process that has the token a core dump shows which libraries it had, and none of its memory.
+ * Its children inherit that.
+ */
+static void
+keep_out_of_core_dumps(void)
+{
+	FILE	   *filter = AllocateFile("/proc/self/coredump_filter", "w");
+
+	/* 0x10: ELF headers (core(5)). Where there is no such file no filter is needed. */
+	if (filter == NULL)
+		return;
+	fputs("0x10", filter);
+	FreeFile(filter);
+}
+
+/*
  * The token comes by the environment, which no setting shows, and leaves it at once: programs that
  * SQL starts, and libpq on its way to other servers, must not find it.
  */
@@ -259,6 +275,7 @@ take_token(void)
 
 	if (given == NULL || given[0] == '\0')
 		return;
+	keep_out_of_core_dumps();
 	page_server_token = MemoryContextStrdup(TopMemoryContext, given);
 	scrub_first_environment(given);
 	explicit_bzero(given, strlen(given));

@@ -11,6 +11,7 @@ import type { Result } from "../core/result.ts";
 import { type PhaseEvent, type TimelinePhase, nextPhase } from "../core/timeline.ts";
 import type { Clock } from "../io/clock.ts";
 import type { Log } from "../io/log.ts";
+import type { Secret } from "../protocol/conninfo.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { PageCache } from "../store/page-cache.ts";
@@ -42,6 +43,8 @@ export interface TimelineDeps {
   readonly receiverRestart: RestartPolicy;
   /** Name under which WAL senders know us. */
   readonly applicationName: string;
+  /** Shown to WAL sources that ask for a password and whose connection string has none. Never stored. */
+  readonly walToken?: Secret | undefined;
   /** What is on disk is unknown: the process must stop. */
   readonly onFatal: (error: Error) => void;
 }

@@ -3,7 +3,12 @@
 
 import { MalformedInput } from "../core/assert.ts";
 import { Lsn } from "../core/lsn.ts";
-import { type Conninfo, parseConninfo, safekeeperOptions } from "../protocol/conninfo.ts";
+import {
+  type Conninfo,
+  parseConninfo,
+  safekeeperOptions,
+  withPassword,
+} from "../protocol/conninfo.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
 import { type ActorRef, spawn } from "./runtime.ts";
 import type { Positions, TimelineMsg, WalProgressMsg } from "./timeline-messages.ts";
@@ -15,7 +20,7 @@ type WalMsg = Extract<TimelineMsg, { kind: "wal" }>;
 
 export type InletDeps = Pick<
   TimelineDeps,
-  "tenantId" | "timelineId" | "receiverRestart" | "applicationName" | "clock" | "log"
+  "tenantId" | "timelineId" | "receiverRestart" | "applicationName" | "clock" | "log" | "walToken"
 >;
 
 export class WalInlet {
@@ -146,7 +151,10 @@ export class WalInlet {
 
 /** Throws MalformedInput. */
 function conninfoOf(source: WalSource, of: InletDeps): Conninfo {
-  const conninfo = parseConninfo(source.conninfo);
+  const given = parseConninfo(source.conninfo);
+  // A compute of ours asks for nothing, and whatever else listens on its port is to learn nothing.
+  if (source.kind === "compute") return given;
+  const conninfo = withPassword(given, of.walToken);
   // Options that somebody wrote into it name a timeline of their own.
   if (source.kind !== "safekeeper" || conninfo.options !== undefined) return conninfo;
   return {

@@ -9,7 +9,7 @@ import { REPLICATION_CONNECT_MS_MAX } from "../core/limits.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
 import type { JobReporter } from "../http/jobs.ts";
 import { type ReplicationConnection, connectReplication } from "../io/replication-client.ts";
-import { parseConninfo } from "../protocol/conninfo.ts";
+import { parseConninfo, withPassword } from "../protocol/conninfo.ts";
 import { DataDirImport } from "../protocol/import-data-dir.ts";
 import { TimelineImport } from "./import.ts";
 
@@ -105,7 +105,7 @@ async function importBackup(
 }
 
 function connect(shared: TenantShared, plan: FollowPlan): Promise<ReplicationConnection> {
-  return connectReplication(parseConninfo(plan.conninfo), {
+  return connectReplication(withPassword(parseConninfo(plan.conninfo), shared.walToken), {
     applicationName: shared.applicationName,
     timeoutMs: REPLICATION_CONNECT_MS_MAX,
   });

@@ -16,6 +16,7 @@ import { listen } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
 import { type PostgresPrograms, findPostgres } from "../io/postgres.ts";
 import { prepareRedoTemplate } from "../io/redo-template.ts";
+import type { Secret } from "../protocol/conninfo.ts";
 import { openDataDirectory } from "../store/data-dir.ts";
 import { OpenBudget } from "../store/open-budget.ts";
 import { PageCache } from "../store/page-cache.ts";
@@ -44,6 +45,12 @@ export interface Program {
   readonly stop: () => Promise<void>;
 }
 
+/** What no setting holds, because settings are shown. */
+export interface Secrets {
+  /** Password for WAL sources whose connection string has none. */
+  readonly walToken?: Secret | undefined;
+}
+
 /** A data directory that cannot be made or written; the message names it and the remedy. */
 export class DataDirectoryUnusable extends Error {
   override readonly name = "DataDirectoryUnusable";
@@ -57,10 +64,11 @@ export async function startProgram(
   config: Config,
   log: Log,
   onFatal: (error: Error) => void,
+  secrets: Secrets = {},
 ): Promise<Program> {
   const closers = new Closers(log);
   try {
-    return await start(config, log, onFatal, closers);
+    return await start(config, log, onFatal, secrets, closers);
   } catch (error) {
     await closers.closeAll();
     throw error;
@@ -71,13 +79,14 @@ async function start(
   config: Config,
   log: Log,
   onFatal: (error: Error) => void,
+  secrets: Secrets,
   closers: Closers,
 ): Promise<Program> {
   const dataDir = path.resolve(config.dataDir);
   await lockedDirectory(dataDir, onFatal, closers);
   const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
   const login = await createLogin(config, dataDir, log);
-  const parts = await treeParts({ config, dataDir, log, onFatal, programs, login });
+  const parts = await treeParts({ config, dataDir, log, onFatal, programs, login, secrets });
   const { listener } = parts;
   closers.add("open files", () => Promise.resolve(parts.shared.files.closeAll()));
   const tree = await startListening(parts, closers);
@@ -146,11 +155,12 @@ interface Found {
   readonly onFatal: (error: Error) => void;
   readonly programs: PostgresPrograms;
   readonly login: Login;
+  readonly secrets: Secrets;
 }
 
 /** What the tree is made of, the listener open. */
 async function treeParts(found: Found): Promise<TreeParts> {
-  const { config, dataDir, log, onFatal, programs, login } = found;
+  const { config, dataDir, log, onFatal, programs, login, secrets } = found;
   const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
   const shared: TreeParts["shared"] = {
     ...{ dataDir, log, onFatal, clock: systemClock, applicationName: APPLICATION_NAME },
@@ -161,6 +171,7 @@ async function treeParts(found: Found): Promise<TreeParts> {
     tenantRestart: POLICY.tenant,
     timelineRestart: POLICY.timeline,
     receiverRestart: POLICY.walReceiver,
+    walToken: secrets.walToken,
   };
   const redo: TreeParts["redo"] = {
     processes: config.redoProcesses,

@@ -13,6 +13,9 @@ Authorization: Bearer. Without, both ports have to be on loopback. With --tls-ce
 speak TLS only (the page service also in clear with tls_required = false). SIGHUP reads keys and
 certificate again.
 
+PAGESERVER_WAL_TOKEN (environment only): the password for WAL sources that ask for one and whose
+connection string has none, a safekeeper's token for example. It is stored nowhere.
+
 Examples:
   pageserver serve                          data in ./data, page service 64000, HTTP 9898
   pageserver serve --config /etc/pageserver.toml

@@ -181,6 +181,12 @@ function* keyValuePairs(text: string): Generator<readonly [string, string]> {
   }
 }
 
+/** The same with a password, unless it has one. */
+export const withPassword = (conninfo: Conninfo, password: Secret | undefined): Conninfo => ({
+  ...conninfo,
+  password: conninfo.password ?? password,
+});
+
 /** For logs and status: a URI without the password and without `options`. */
 export function formatConninfo(conninfo: Conninfo): string {
   const { host, port, user, password, dbname, sslMode } = conninfo;

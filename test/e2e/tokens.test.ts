@@ -174,6 +174,11 @@ test("a compute without disks gets a token for its timeline, and nobody sees it"
       await fs.readFile(`/proc/${pid}/environ`, "utf8"),
     ];
     for (const text of seen) expect(text).not.toContain(secret);
+    // Neither of them leaves its memory in a core dump.
+    for (const one of [pid, child.pid]) {
+      const filter = await fs.readFile(`/proc/${one}/coredump_filter`, "utf8");
+      expect(Number.parseInt(filter, 16)).toBe(0x10);
+    }
   } finally {
     let stop = await client.stopCompute("main");
     while (stop.state === "running") stop = await client.job(stop.id, 10_000);

@@ -3,7 +3,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { type Program, startProgram } from "../../src/app/program.ts";
+import { type Program, type Secrets, startProgram } from "../../src/app/program.ts";
 import { type Flags, loadConfig } from "../../src/config.ts";
 import { Client } from "../../src/http/client.ts";
 import { createLog } from "../../src/io/log.ts";
@@ -35,7 +35,11 @@ export function newDataDir(): string {
 }
 
 /** Starts it; rejects with the sentence that a person would see. */
-export async function startTestProgram(dataDir: string, flags: Flags = {}): Promise<TestProgram> {
+export async function startTestProgram(
+  dataDir: string,
+  flags: Flags = {},
+  secrets: Secrets = {},
+): Promise<TestProgram> {
   buildPgext();
   const lines: LogLine[] = [];
   const to = { write: (line: string) => lines.push(JSON.parse(line) as LogLine) };
@@ -43,7 +47,7 @@ export async function startTestProgram(dataDir: string, flags: Flags = {}): Prom
   const own = { dataDir, listenPort: 0, httpPort: 0, pgBinDir: PG_BIN, ...flags };
   const { config } = loadConfig(own, {}, undefined);
   const fatal: Error[] = [];
-  const program = await startProgram(config, log, (error) => fatal.push(error));
+  const program = await startProgram(config, log, (error) => fatal.push(error), secrets);
   return {
     program,
     client: new Client(program.http),

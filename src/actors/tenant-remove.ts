@@ -7,7 +7,7 @@ import { Family } from "../core/gc.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { timelineReads } from "../io/meters.ts";
-import { removeTimelineFilesLater, timelinePath } from "../store/data-dir.ts";
+import { removeDirectoryLater, timelinePath } from "../store/data-dir.ts";
 import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import { type TenantState, adopt } from "./tenant-timelines.ts";
@@ -90,7 +90,7 @@ async function removeStopped(
     timelineReads.delete(id);
     closers.delete(id);
     const path = timelinePath(shared.dataDir, tenant.id, id);
-    await removeTimelineFilesLater(path).catch((error: unknown) =>
+    await removeDirectoryLater(path).catch((error: unknown) =>
       shared.log.warn({ err: error }, `${path} is left; it is removed at the next start`),
     );
   }

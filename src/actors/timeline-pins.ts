@@ -5,27 +5,30 @@
 import type { BackupSource } from "../core/backup-source.ts";
 import { Family, type Pin, branchCutoff } from "../core/gc.ts";
 import { type Holds, holdPins, isLive } from "../core/holds.ts";
-import type { TimelineId } from "../core/ids.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
 import { READER_PIN_MS } from "../core/limits.ts";
 import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
 import type { Readable } from "../core/request-lsn.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
 import { StoreFull } from "../store/store-errors.ts";
-import type { Directory } from "./directory.ts";
+import type { Directory, TimelineHandle } from "./directory.ts";
 import type { TimelineState } from "./timeline-state.ts";
 
 /** The cutoff of a timeline now. A look at its ancestors in memory. */
-export function cutoffOf(
-  directory: Directory,
-  tenant: TimelineState["deps"]["tenantId"],
+export function cutoffOf(directory: Directory, tenant: TenantId, entry: TimelineEntry): Lsn {
+  return cutoffIn(directory.tenants.get(tenant)?.timelines, entry);
+}
+
+export function cutoffIn(
+  timelines: ReadonlyMap<TimelineId, TimelineHandle> | undefined,
   entry: TimelineEntry,
 ): Lsn {
   const own = entry.cutoff ?? LSN_INVALID;
   const { ancestor } = entry;
   if (ancestor === undefined) return Math.max(own, entry.readableFrom) as Lsn;
-  const above = directory.find(tenant, ancestor.id);
-  const cutoff = above === undefined ? ancestor.lsn : cutoffOf(directory, tenant, above.entry);
+  const above = timelines?.get(ancestor.id);
+  const cutoff = above === undefined ? ancestor.lsn : cutoffIn(timelines, above.entry);
   return branchCutoff(own, ancestor.lsn, cutoff);
 }
 
@@ -107,7 +110,7 @@ export function dropExpiredLeases(catalog: Catalog, nowMs: number): void {
 /** All timelines of the tenant, and what each is kept for. */
 export function retainedFamily(
   directory: Directory,
-  tenant: TimelineState["deps"]["tenantId"],
+  tenant: TenantId,
   catalog: Catalog,
   nowMs: number,
 ) {

@@ -19,13 +19,14 @@ import {
 import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import type { Catalog } from "../store/catalog.ts";
-import { PG_EPOCH_US, commitSeconds } from "../store/commit-seconds.ts";
+import { PG_EPOCH_US } from "../store/commit-seconds.ts";
 import type { MergeJob } from "../store/merge-job.ts";
 import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import { cutoffOf, dropExpiredLeases, retainedFamily } from "./timeline-pins.ts";
 import type { TimelineState } from "./timeline-state.ts";
+import { secondsOf } from "./timeline-times.ts";
 
 /** How long history is readable: by time, and at least so much WAL. */
 export interface RetentionPolicy {
@@ -125,11 +126,12 @@ function movedCutoff(state: TimelineState, policy: RetentionPolicy): Lsn {
 
 /** The newest LSN that is older than the window. */
 function windowStart(state: TimelineState, windowMs: number, nowMs: number): Lsn | undefined {
-  const { wal } = state;
+  const { wal, deps } = state;
   if (wal === undefined) return undefined;
-  const { intake, store } = wal;
+  const { intake } = wal;
   if (windowMs === 0) return intake.visible;
-  const scan = commitSeconds(store, intake.ingest.pendingCommits());
+  const scan = secondsOf(deps.directory, deps.tenantId, deps.timelineId);
+  if (scan === undefined) return undefined;
   const found = lsnAtTime((nowMs - windowMs) * 1000 - PG_EPOCH_US, scan);
   if (found.kind === "present") return found.lsn;
   return found.kind === "future" ? intake.visible : undefined;

@@ -1,6 +1,6 @@
 // Snapshots and leases of a timeline, as the management API makes, shows and lets go of them.
 
-import type { TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
 import { ask } from "../actors/runtime.ts";
 import type { HoldMsg } from "../actors/timeline-holds.ts";
 import type { AdminError } from "../core/admin-error.ts";
@@ -17,6 +17,7 @@ import { momentLsn, notLoaded } from "./moments.ts";
 
 /** The part of the management interface that is about what is held. */
 export function holdsManagement(
+  directory: Directory,
   finder: Finder,
   nowMs: () => number,
 ): Pick<
@@ -36,7 +37,7 @@ export function holdsManagement(
       ),
     createSnapshot: (ref, timelineRef, name, at) =>
       finder.withTimeline(ref, timelineRef, async (tenant, timeline) => {
-        const lsn = momentLsn(tenant, timeline, at);
+        const lsn = momentLsn(directory, tenant, timeline, at);
         if (!lsn.ok) return lsn;
         const made = await askHold<SnapshotEntry>(timeline, (reply) => ({
           kind: "snapshot",
@@ -57,7 +58,7 @@ export function holdsManagement(
       }),
     acquireLease: (ref, timelineRef, request) =>
       finder.withTimeline(ref, timelineRef, async (tenant, timeline) => {
-        const lsn = momentLsn(tenant, timeline, request.at);
+        const lsn = momentLsn(directory, tenant, timeline, request.at);
         if (!lsn.ok) return lsn;
         const { owner } = request;
         const until = await lease(timeline, lsn.value, owner, request.durationMs);

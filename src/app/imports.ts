@@ -41,6 +41,11 @@ export class Imports {
     }
   }
 
+  /** True while a timeline of the tenant is being made. */
+  runIn(tenant: TenantId): boolean {
+    return [...this.running.keys()].some((key) => key.startsWith(`${tenant} `));
+  }
+
   /** Tells all to give up; resolves when they have. */
   async stop(): Promise<void> {
     this.abort.abort(new ImportStopped());

@@ -2,6 +2,7 @@
 
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
 import type { TimelineId } from "../core/ids.ts";
+import { cutoffIn } from "../actors/timeline-pins.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { TimelinePhase } from "../core/timeline.ts";
 import { formatTime } from "../core/time-text.ts";
@@ -39,7 +40,7 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     disk_consistent_lsn: shown.durable,
     remote_consistent_lsn: shown.uploaded,
     initdb_lsn: Lsn.format(entry.baseLsn),
-    min_readable_lsn: Lsn.format(entry.readableFrom),
+    min_readable_lsn: Lsn.format(cutoffIn(tenant.timelines, entry)),
     current_physical_size: timeline.store?.sealedBytes ?? 0,
     source: sourceInfo(timeline),
     layers: timeline.store?.map.layers.length ?? 0,

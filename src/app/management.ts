@@ -9,7 +9,7 @@ import type { TenantMsg } from "../actors/tenant.ts";
 import type { TenantsMsg } from "../actors/tenants.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { MalformedInput } from "../core/assert.ts";
-import { type TenantId, type TimelineId, parseTenantId, parseTimelineId } from "../core/ids.ts";
+import { type TimelineId, parseTimelineId } from "../core/ids.ts";
 import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, ok } from "../core/result.ts";
@@ -29,10 +29,11 @@ import { Finder, refuse } from "./finder.ts";
 import { followSlot, takeBaseBackup } from "./follow.ts";
 import { NameInUse } from "./import.ts";
 import { ImportRunning, ImportStopped, type Imports } from "./imports.ts";
-import { tenantInfo, timelineInfo, unusableTenants } from "./info.ts";
+import { timelineInfo } from "./info.ts";
 import { holdsManagement } from "./holds.ts";
 import { metricsSource } from "./metrics.ts";
-import { momentLsn, notLoaded } from "./moments.ts";
+import { tenantFor, tenantsManagement } from "./tenants.ts";
+import { collected, momentLsn, notLoaded } from "./moments.ts";
 import { retentionManagement } from "./retention.ts";
 import { lsnAtUnixTime, unixTimeAtLsn } from "./times.ts";
 
@@ -60,17 +61,7 @@ export function createManagement(deps: ManagementDeps): Management {
   return {
     ...ofTheServer(deps),
     resolve: (tenant, timeline) => finder.resolve(tenant, timeline),
-    listTenants: () => {
-      const all = [...directory.tenants.values()];
-      const usable = all.map((tenant) => tenantInfo(tenant, all.length === 1));
-      return Promise.resolve(ok([...usable, ...unusableTenants(directory)]));
-    },
-    getTenant: (ref) =>
-      finder.withTenant(ref, (tenant) => ok(tenantInfo(tenant, directory.tenants.size === 1))),
-    createTenant: async (id) => {
-      const tenant = await createTenant(deps, id ?? parseTenantId(randomId()));
-      return tenant.ok ? ok(tenantInfo(tenant.value, directory.tenants.size === 1)) : tenant;
-    },
+    ...tenantsManagement(deps, finder),
     listTimelines: (ref) =>
       finder.withTenant(ref, (tenant) =>
         ok([...tenant.timelines.values()].map((timeline) => timelineInfo(tenant, timeline))),
@@ -93,9 +84,9 @@ export function createManagement(deps: ManagementDeps): Management {
       return job === undefined ? refuse({ kind: "not-found", what: `job ${id}` }) : ok(job);
     },
     dumpPage: (ref, timelineRef, target, at) =>
-      finder.withTimeline(ref, timelineRef, async (_tenant, timeline) => {
+      finder.withTimeline(ref, timelineRef, async (tenant, timeline) => {
         const lsn = at ?? timeline.facts.positions.visible;
-        const outside = outOfReach(timeline, lsn);
+        const outside = collected(deps.shared, tenant, timeline, lsn) ?? outOfReach(timeline, lsn);
         if (outside !== undefined) return refuse(outside);
         try {
           return ok(await dumpKey(timeline, target, lsn));
@@ -105,17 +96,19 @@ export function createManagement(deps: ManagementDeps): Management {
       }),
     lsnByTimestamp: (ref, timelineRef, unixUs) =>
       finder.withTimeline(ref, timelineRef, (_tenant, timeline) => {
-        const found = lsnAtUnixTime(timeline, unixUs);
+        const found = lsnAtUnixTime(directory, timeline, unixUs);
         if (found === undefined) return refuse(notLoaded(timeline));
-        const lsn = found.kind === "nodata" ? timeline.entry.readableFrom : found.lsn;
-        return ok({ lsn: Lsn.format(lsn), kind: found.kind });
+        return ok({ lsn: Lsn.format(found.lsn), kind: found.kind });
       }),
     timestampOfLsn: (ref, timelineRef, lsn) =>
-      finder.withTimeline(ref, timelineRef, (_tenant, timeline) =>
-        ok(unixTimeAtLsn(timeline, lsn)),
-      ),
-    ...holdsManagement(finder, deps.shared.clock.nowMs),
-    ...retentionManagement(deps.shared, finder),
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) => {
+        const refused = collected(deps.shared, tenant, timeline, lsn);
+        return refused === undefined
+          ? ok(unixTimeAtLsn(directory, timeline, lsn))
+          : refuse(refused);
+      }),
+    ...holdsManagement(directory, finder, deps.shared.clock.nowMs),
+    ...retentionManagement(deps.shared, deps.computes, finder),
     check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
   };
 }
@@ -145,36 +138,6 @@ function outOfReach({ facts, entry }: TimelineHandle, lsn: Lsn): AdminError | un
   return undefined;
 }
 
-async function createTenant(
-  { tenants, directory }: ManagementDeps,
-  id: TenantId,
-): Promise<Result<TenantHandle, AdminError>> {
-  const made = await ask<TenantsMsg, TenantHandle | undefined>(
-    tenants,
-    (reply) => ({ kind: "create", id, reply }),
-    WAIT_LSN_MS_MAX,
-  );
-  if (made !== "timed-out" && made !== undefined) return ok(made);
-  const why = directory.unusable.get(id) ?? "no answer; see the log";
-  return refuse({ kind: "internal", message: `tenant ${id} could not be created: ${why}` });
-}
-
-/** Chosen once: two who need the default tenant first get the same. */
-const DEFAULT_TENANT = parseTenantId(randomId());
-
-/** The default tenant is made when it is first needed. */
-async function tenantFor(
-  deps: ManagementDeps,
-  finder: Finder,
-  ref: TenantRef,
-): Promise<Result<TenantHandle, AdminError>> {
-  const { tenants, unusable } = deps.directory;
-  if (ref.kind === "default" && tenants.size + unusable.size === 0) {
-    return createTenant(deps, DEFAULT_TENANT);
-  }
-  return finder.tenant(ref);
-}
-
 async function createTimeline(
   deps: ManagementDeps,
   finder: Finder,
@@ -187,12 +150,13 @@ async function createTimeline(
   const name = request.name ?? `timeline-${id.slice(0, 8)}`;
   const made =
     request.kind === "branch"
-      ? await branch(finder, tenant.value, request, { id, name })
+      ? await branch(deps.directory, finder, tenant.value, request, { id, name })
       : await bootstrap(deps, tenant.value, request, { id, name });
   return made.ok ? ok(timelineInfo(tenant.value, made.value)) : made;
 }
 
 async function branch(
+  directory: Directory,
   finder: Finder,
   tenant: TenantHandle,
   request: Extract<CreateTimeline, { kind: "branch" }>,
@@ -200,7 +164,7 @@ async function branch(
 ): Promise<Result<TimelineHandle, AdminError>> {
   const ancestor = finder.timeline(tenant, request.ancestor);
   if (!ancestor.ok) return ancestor;
-  const at = momentLsn(tenant, ancestor.value, request.at);
+  const at = momentLsn(directory, tenant, ancestor.value, request.at);
   if (!at.ok) return at;
   const known = tenant.timelines.get(id);
   if (known !== undefined) {

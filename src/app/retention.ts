@@ -8,7 +8,7 @@ import type { TimelineMsg } from "../actors/timeline-messages.ts";
 import { cutoffOf, retainedFamily } from "../actors/timeline-pins.ts";
 import { retentionPolicy } from "../actors/timeline-retention.ts";
 import type { AdminError } from "../core/admin-error.ts";
-import type { Pin } from "../core/gc.ts";
+import { Family, type Pin } from "../core/gc.ts";
 import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
@@ -16,7 +16,9 @@ import { formatTime } from "../core/time-text.ts";
 import type { GcRequest, PinInfo, RetentionInfo } from "../protocol/api-retention.ts";
 import type { Management } from "../http/management.ts";
 import { checkpoint } from "./checkpoint.ts";
+import type { Computes } from "./computes.ts";
 import type { Finder } from "./finder.ts";
+import { inUse } from "./tenants.ts";
 
 const unavailable = (message: string): Result<never, AdminError> =>
   err({ kind: "unavailable", message });
@@ -24,6 +26,7 @@ const unavailable = (message: string): Result<never, AdminError> =>
 /** The part of the management interface that is about retention. */
 export function retentionManagement(
   shared: TenantShared,
+  computes: Computes,
   finder: Finder,
 ): Pick<Management, "checkpoint" | "retention" | "collect" | "compact" | "deleteTimeline"> {
   return {
@@ -42,7 +45,7 @@ export function retentionManagement(
       ),
     deleteTimeline: (ref, timelineRef, recursive) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
-        deleteTimeline(tenant, timeline, recursive),
+        deleteTimeline(computes, tenant, timeline, recursive),
       ),
   };
 }
@@ -147,13 +150,18 @@ async function compact(
 
 /** Deletes a timeline and, if asked to, all that descend from it. */
 async function deleteTimeline(
+  computes: Computes,
   tenant: TenantHandle,
   timeline: TimelineHandle,
   recursive: boolean,
 ): Promise<Result<readonly string[], AdminError>> {
+  const { id } = timeline.entry;
+  const doomed = recursive ? new Family(tenant.catalog.timelines()).descendants(id) : [id];
+  const busy = await inUse(computes, tenant, new Set(doomed));
+  if (busy !== undefined) return err(busy);
   const removed = await ask<TenantMsg, Result<readonly string[], AdminError>>(
     tenant.ref,
-    (reply) => ({ kind: "remove", timeline: timeline.entry.id, recursive, reply }),
+    (reply) => ({ kind: "remove", timeline: id, recursive, reply }),
     COMPACT_MS_MAX,
   );
   if (removed !== "timed-out") return removed;

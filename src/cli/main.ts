@@ -13,6 +13,7 @@ import { followCommand } from "./follow.ts";
 import { leaseCommand, snapshotCommand } from "./holds.ts";
 import { serveCommand } from "./serve.ts";
 import { statusCommand } from "./status.ts";
+import { tenantCommand } from "./tenant.ts";
 import { timelineCommand } from "./timeline.ts";
 
 const EXAMPLES = `
@@ -46,6 +47,7 @@ function program(): Command {
     branchCommand(),
     computeCommand(),
     timelineCommand(),
+    tenantCommand(),
     snapshotCommand(),
     leaseCommand(),
     statusCommand(),

@@ -128,10 +128,13 @@ export function decodeSecond(second: number, value: Uint8Array): readonly Commit
  * The stored second nearest to `second`, itself included, in the direction asked for. The second
  * that is still being filled comes from its writer.
  */
-export type SecondScan = (
-  second: number,
-  toward: "older" | "newer",
-) => { readonly second: number; readonly value: Uint8Array } | undefined;
+export type SecondScan = (second: number, toward: "older" | "newer") => StoredSecond | undefined;
+
+export interface StoredSecond {
+  readonly second: number;
+  /** Ascending, at least one. */
+  readonly samples: readonly CommitSample[];
+}
 
 /**
  * past: all samples are later, `lsn` is the first one's · future: all are at or before the time, `lsn`
@@ -155,6 +158,25 @@ export function lsnAtTime(timeUs: number, scan: SecondScan): LsnAtTime {
   return { kind: "past", lsn: read(scan(0, "newer"))[0]!.lsn };
 }
 
+/** What is left of the answer when nothing below `cutoff` can be read. */
+export type ReadableLsnAtTime = { readonly kind: LsnAtTime["kind"]; readonly lsn: Lsn };
+
+/**
+ * As lsnAtTime, of what can be read: the LSN is never below the cutoff. `past`: what the time showed
+ * is gone, and the cutoff, which may show later commits too, is the nearest.
+ */
+export function readableLsnAtTime(
+  timeUs: number,
+  cutoff: Lsn,
+  scan: SecondScan,
+): ReadableLsnAtTime {
+  const found = lsnAtTime(timeUs, scan);
+  if (found.kind === "nodata") return { kind: "nodata", lsn: cutoff };
+  if (found.lsn >= cutoff) return found;
+  // Where no commit came after, the cutoff shows the same. Else it may show one that has no sample.
+  return { kind: found.kind === "future" ? "future" : "past", lsn: cutoff };
+}
+
 /** Time of the newest sampled commit at or below `lsn`; undefined when there is none. */
 export function timeAtLsn(lsn: Lsn, scan: SecondScan): number | undefined {
   let low = 0;
@@ -174,6 +196,4 @@ export function timeAtLsn(lsn: Lsn, scan: SecondScan): number | undefined {
   return best;
 }
 
-const read = (
-  found: { readonly second: number; readonly value: Uint8Array } | undefined,
-): readonly CommitSample[] => (found === undefined ? [] : decodeSecond(found.second, found.value));
+const read = (found: StoredSecond | undefined): readonly CommitSample[] => found?.samples ?? [];

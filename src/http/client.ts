@@ -66,6 +66,14 @@ export class Client {
   createTenant = (id?: string): Promise<TenantInfo> =>
     this.call("POST", "/v1/tenant", id === undefined ? {} : { new_tenant_id: id });
 
+  deleteTenant = (
+    id: string,
+    recursive: boolean,
+  ): Promise<{ readonly deleted: string; readonly timelines: readonly string[] }> =>
+    this.call("DELETE", `/v1/tenant/${encodeURIComponent(id)}`, undefined, {
+      recursive: String(recursive),
+    });
+
   timelines = (): Promise<readonly TimelineInfo[]> =>
     this.call("GET", `${this.tenantPath}/timeline`);
   timeline = (nameOrId: string): Promise<TimelineInfo> =>

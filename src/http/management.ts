@@ -110,6 +110,9 @@ export interface Management {
   /** Same id again: the existing one. */
   createTenant(id: TenantId | undefined): Answer<TenantInfo>;
 
+  /** With its timelines, if `recursive`; else it is refused while there are any. The names of those. */
+  deleteTenant(tenant: TenantId, recursive: boolean): Answer<readonly string[]>;
+
   listTimelines(tenant: TenantRef): Answer<readonly TimelineInfo[]>;
   getTimeline(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
   /** The same request again (same id, same ancestor and LSN) answers the existing timeline. */

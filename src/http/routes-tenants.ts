@@ -1,7 +1,8 @@
-// /v1/tenant: list, show, create.
+// /v1/tenant: list, show, create, delete.
 
 import Type from "typebox";
 import { parseTenantId } from "../core/ids.ts";
+import { ok } from "../core/result.ts";
 import { CreateTenantRequest } from "../protocol/api.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
@@ -20,6 +21,18 @@ export function tenantRoutes(app: App, management: Management): void {
     { schema: { params: Params }, config: { permission: "read" } },
     async (request, reply) =>
       answer(reply, await management.getTenant(parseTenantRef(request.params.tenant))),
+  );
+
+  // By id alone: what "default" means depends on what else there is.
+  const Query = Type.Object({ recursive: Type.Optional(Type.Boolean()) });
+  app.delete(
+    "/v1/tenant/:tenant",
+    { schema: { params: Params, querystring: Query }, config: { permission: "manage" } },
+    async (request, reply) => {
+      const id = parseTenantId(request.params.tenant);
+      const deleted = await management.deleteTenant(id, request.query.recursive === true);
+      return answer(reply, deleted.ok ? ok({ deleted: id, timelines: deleted.value }) : deleted);
+    },
   );
 
   app.post(

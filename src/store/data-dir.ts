@@ -4,6 +4,7 @@
 //   tenants/<tenant>/catalog                      LMDB: catalog.ts (and LMDB's catalog-lock)
 //   tenants/<tenant>/timelines/<timeline>/layers/ sealed layers: <sequence>-<first>-<last>.layer
 //   tenants/<tenant>/timelines/<timeline>/wal/    WAL segment files: wal-files.ts
+//   tenants/<tenant>.deleted-<n>/                 a tenant that is deleted, while its files go
 
 import fs from "node:fs";
 import path from "node:path";
@@ -76,6 +77,36 @@ export function listTenants(root: string): readonly TenantId[] {
   return tenants.sort();
 }
 
+const DELETED = /^[0-9a-f]{32}\.deleted-\d+$/;
+
+/**
+ * Deletes a tenant, durably: from now on there is none, whatever crashes. Gives the path under which its
+ * files still are, for removeDirectoryLater. Throws StoreFull, StoreFailed.
+ */
+export function deleteTenantDirectory(root: string, tenant: TenantId): string | undefined {
+  const directory = tenantPath(root, tenant);
+  if (!fs.existsSync(directory)) return undefined;
+  // Another of this id may have been deleted before, and not be gone yet.
+  for (let n = 1; ; n++) {
+    const gone = `${directory}.deleted-${n}`;
+    if (fs.existsSync(gone)) continue;
+    try {
+      fs.renameSync(directory, gone);
+    } catch (cause) {
+      throw writeError(directory, "renaming", cause);
+    }
+    syncEntries(tenantsPath(root));
+    return gone;
+  }
+}
+
+/** Directories of deleted tenants whose files are not gone yet: a crash came in between. */
+export function deletedTenants(root: string): readonly string[] {
+  if (!fs.existsSync(tenantsPath(root))) return [];
+  const names = fs.readdirSync(tenantsPath(root)).filter((name) => DELETED.test(name));
+  return names.map((name) => path.join(tenantsPath(root), name));
+}
+
 /** Makes a directory and its parents, durably: after a power cut what is in it can be found. */
 export function makeDirectory(directory: string): void {
   try {
@@ -118,9 +149,9 @@ export function removeOrphanTimelines(root: string, tenant: TenantId, catalog: C
   }
 }
 
-/** As removeTimelineFiles, off the event loop: gigabytes take a while. */
-export const removeTimelineFilesLater = (timelineDirectory: string): Promise<void> =>
-  fs.promises.rm(timelineDirectory, { recursive: true, force: true });
+/** Removes a directory with all that is in it, off the event loop: gigabytes take a while. */
+export const removeDirectoryLater = (directory: string): Promise<void> =>
+  fs.promises.rm(directory, { recursive: true, force: true });
 
 /** Removes a timeline's files, after its catalog entry. */
 export function removeTimelineFiles(timelineDirectory: string): void {

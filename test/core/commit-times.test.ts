@@ -5,7 +5,9 @@ import {
   CommitSecond,
   type CommitSample,
   type SecondScan,
+  decodeSecond,
   lsnAtTime,
+  readableLsnAtTime,
   timeAtLsn,
 } from "../../src/core/commit-times.ts";
 import { COMMIT_TIME_SAMPLE_US } from "../../src/core/limits.ts";
@@ -25,7 +27,8 @@ function taken(commits: readonly CommitSample[], restarts: readonly number[] = [
   return (asked, toward) => {
     const found =
       toward === "older" ? seconds.findLast((s) => s <= asked) : seconds.find((s) => s >= asked);
-    return found === undefined ? undefined : { second: found, value: stored.get(found)! };
+    if (found === undefined) return undefined;
+    return { second: found, samples: decodeSecond(found, stored.get(found)!) };
   };
 }
 
@@ -79,6 +82,25 @@ describe("a time to an LSN", () => {
         expect(lsnAtTime(to, scan)).toEqual({ kind: "future", lsn: commits.at(-1)!.lsn });
       }),
     );
+  });
+
+  test("of what can be read: never below the cutoff, and past when the moment itself is gone", () => {
+    fc.assert(
+      fc.property(history, fc.nat(), fc.nat(), (commits, n, m) => {
+        const scan = taken(commits);
+        const [from, to] = [commits[0]!.timeUs, commits.at(-1)!.timeUs];
+        const time = from - 50_000 + (n % (to - from + 100_000));
+        const [first, last] = [commits[0]!.lsn, commits.at(-1)!.lsn];
+        const cutoff = Lsn.of(first - 1_000 + (m % (last - first + 2_000)));
+        const all = lsnAtTime(time, scan);
+        const kept = readableLsnAtTime(time, cutoff, scan);
+        if (all.kind === "nodata") throw new Error("there is data");
+        expect(kept.lsn).toBe(Math.max(all.lsn, cutoff));
+        const gone = all.kind === "present" && all.lsn < cutoff;
+        expect(kept.kind).toBe(gone ? "past" : all.kind);
+      }),
+    );
+    expect(readableLsnAtTime(5, Lsn.of(40), () => undefined)).toEqual({ kind: "nodata", lsn: 40 });
   });
 
   test("without commits there is no data", () => {

@@ -37,6 +37,7 @@ export interface MemoryManagement extends Management {
     synchronous?: boolean;
     shutdowns: number;
     checkpoints: number;
+    deleted?: { readonly id: TenantId; readonly recursive: boolean };
     moment?: BranchPoint;
     durationMs?: number | undefined;
     release?: { readonly owner: string | undefined; readonly lsn: Lsn | undefined };
@@ -89,6 +90,10 @@ export function memoryManagement(): MemoryManagement {
         ? missing(`tenant "${tenant.id}"`)
         : ok(tenantOf(timelines)),
     createTenant: async (id) => ok({ ...tenantOf(timelines), id: id ?? TENANT }),
+    deleteTenant: async (id, recursive) => {
+      memory.asked.deleted = { id, recursive };
+      return id === TENANT ? ok(["main"]) : missing(`tenant "${id}"`);
+    },
     listTimelines: async () => ok([...timelines.values()]),
     getTimeline: async (tenant, ref) => find(tenant, ref),
     createTimeline: async (tenant, request) => {

@@ -18,6 +18,7 @@ const ROUTES: Readonly<Record<string, "open" | "read" | "change" | "manage">> = 
   "GET /v1/tenant": "manage",
   "POST /v1/tenant": "manage",
   "GET /v1/tenant/:tenant": "read",
+  "DELETE /v1/tenant/:tenant": "manage",
   "POST /v1/tenant/:tenant/check": "read",
   "GET /v1/tenant/:tenant/timeline": "read",
   "POST /v1/tenant/:tenant/timeline": "change",

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 
 import { BoundaryWindow, boundaryAtOrBelow, windowOf } from "../../../src/core/boundaries.ts";
-import { lsnAtTime } from "../../../src/core/commit-times.ts";
+import { decodeSecond, lsnAtTime } from "../../../src/core/commit-times.ts";
 import { KIND } from "../../../src/core/key.ts";
 import { Lsn } from "../../../src/core/lsn.ts";
 import { RM, XLOG } from "../../../src/protocol/wal/rmgr.ts";
@@ -199,7 +199,7 @@ test("commit times of an ingested history answer by time", () => {
   const seconds = [5, 7].map((second) => {
     const stored = h.store.read(at.commitTimes, second);
     if (stored.kind !== "value") throw new Error(stored.kind);
-    return { second, value: stored.value };
+    return { second, samples: decodeSecond(second, stored.value) };
   });
   const scan = (second: number, toward: "older" | "newer") =>
     toward === "older"

@@ -1,0 +1,72 @@
+// `pageserver tenant`: one customer's cluster each; most programs have one and never need this.
+
+import { Command } from "commander";
+import type { TenantInfo } from "../protocol/api.ts";
+import { contextOf } from "./context.ts";
+import { formatBytes, table } from "./format.ts";
+
+const HELP = `
+A tenant holds timelines that share nothing with another tenant's. Without --tenant, commands use the
+only one there is; the first timeline makes it.
+
+Examples:
+  pageserver tenant list
+  pageserver tenant create
+  pageserver --tenant 0102…1e1f timeline create main
+  pageserver tenant delete 0102030405060708090a0b0c0d0e0f10 --recursive`;
+
+export function tenantCommand(): Command {
+  const tenant = new Command("tenant")
+    .description("list, create and delete tenants")
+    .addHelpText("after", HELP);
+  tenant.addCommand(
+    new Command("list")
+      .description("all tenants")
+      .action(async (_options: unknown, command: Command) => {
+        const context = contextOf(command);
+        const tenants = await context.client.tenants();
+        context.print(tenants, () => tenantTable(tenants));
+      }),
+  );
+  tenant.addCommand(
+    new Command("create")
+      .description("a tenant without timelines; one that exists already is left as it is")
+      .argument("[id]", "32 hex digits (default: chosen by the server)")
+      .action(async (id: string | undefined, _options: unknown, command: Command) => {
+        const context = contextOf(command);
+        const made = await context.client.createTenant(id);
+        context.print(made, () => `tenant ${made.id}`);
+      }),
+  );
+  tenant.addCommand(
+    new Command("delete")
+      .description("delete a tenant, for good")
+      .argument("<id>", "32 hex digits")
+      .option("--recursive", "with its timelines and their history")
+      .addHelpText("after", HELP)
+      .action(async (id: string, options: { recursive?: true }, command: Command) => {
+        const context = contextOf(command);
+        const gone = await context.client.deleteTenant(id, options.recursive === true);
+        context.print(gone, () =>
+          [
+            `deleted tenant ${gone.deleted}`,
+            ...gone.timelines.map((name) => `  with "${name}"`),
+          ].join("\n"),
+        );
+      }),
+  );
+  return tenant;
+}
+
+function tenantTable(tenants: readonly TenantInfo[]): string {
+  if (tenants.length === 0) return "no tenants; the first timeline makes one";
+  return table(
+    ["ID", "STATE", "TIMELINES", "SIZE"],
+    tenants.map(({ id, state, timelines, current_physical_size: bytes }) => [
+      id,
+      state.data === undefined ? state.slug : `${state.slug}: ${state.data.reason}`,
+      String(timelines.length),
+      formatBytes(bytes),
+    ]),
+  );
+}

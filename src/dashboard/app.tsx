@@ -102,7 +102,7 @@ function Header(props: {
   readonly onLogOut: (() => void) | undefined;
 }): JSX.Element {
   const { shown, route, onLogOut } = props;
-  const tenant = tenantOf(route);
+  const tenant = tenantOf(route) ?? shown.tenant;
   const running = shown.jobs?.filter((job) => job.state === "running").length ?? 0;
   const pages: readonly [string, Route][] = [
     ["Branches", { page: "branches", tenant }],

@@ -2,11 +2,10 @@
 
 import type { JSX } from "preact";
 import { formatBytes } from "../core/human.ts";
-import type { RetentionInfo } from "../protocol/api-retention.ts";
 import type { TenantInfo, TimelineInfo } from "../protocol/api.ts";
 import { BranchFigure } from "./branch-figure.tsx";
 import { Empty, State, stateWord } from "./bits.tsx";
-import type { Shown } from "./live.ts";
+import type { Kept, Shown } from "./live.ts";
 import { hrefOf } from "./route.ts";
 import { families } from "./tree-layout.ts";
 
@@ -69,14 +68,14 @@ function Legend(): JSX.Element {
       <li class="older">older than the retention window</li>
       <li class="lag">not received yet</li>
       <li class="durable">durable</li>
-      <li class="pin">pinned by a lease or a backup</li>
+      <li class="pin">a snapshot, or pinned</li>
     </ul>
   );
 }
 
 function Table(props: {
   readonly timelines: readonly TimelineInfo[];
-  readonly retention: ReadonlyMap<string, RetentionInfo>;
+  readonly retention: ReadonlyMap<string, Kept>;
 }): JSX.Element {
   return (
     <table>
@@ -103,7 +102,7 @@ function Table(props: {
 
 function Line(props: {
   readonly info: TimelineInfo;
-  readonly kept: RetentionInfo | undefined;
+  readonly kept: Kept | undefined;
 }): JSX.Element {
   const { info, kept } = props;
   const { tenant_id: tenant, timeline_id: timeline } = info;

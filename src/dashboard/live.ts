@@ -4,6 +4,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, type Client } from "../http/client.ts";
+import type { SnapshotInfo } from "../protocol/api-holds.ts";
 import type { RetentionInfo } from "../protocol/api-retention.ts";
 import type { Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
@@ -18,6 +19,11 @@ const RETENTION_ROUNDS = 10;
 /** Timelines whose retention is asked for. */
 const RETENTIONS_MAX = 60;
 
+/** What is kept of a timeline, and the moments that have a name. */
+export interface Kept extends RetentionInfo {
+  readonly snapshots: readonly SnapshotInfo[];
+}
+
 export interface Shown {
   /** "login": the server asks for a token, or for another one. */
   readonly access: "asking" | "login" | "granted";
@@ -28,7 +34,8 @@ export interface Shown {
   /** The tenant of `timelines`, `retention` and `computes`. */
   readonly tenant?: string;
   readonly timelines: readonly TimelineInfo[];
-  readonly retention: ReadonlyMap<string, RetentionInfo>;
+  /** By timeline. */
+  readonly retention: ReadonlyMap<string, Kept>;
   readonly computes: readonly ComputeInfo[];
   /** Why the last round failed; what is shown is older then. */
   readonly problem?: string;
@@ -62,10 +69,13 @@ export class Live {
     return clientOf(this.token, tenant);
   }
 
-  /** From now on this tenant; undefined: the default one. */
-  watch(tenant: string | undefined): void {
+  /** From now on this tenant; undefined: the one before, or the default if that is none. */
+  watch(named: string | undefined): void {
+    const known = this.shown.tenants.some(({ id }) => id === this.wanted);
+    const tenant = named ?? (known ? this.wanted : undefined);
     if (tenant === this.wanted) return;
     this.wanted = tenant;
+    if (tenant === this.shown.tenant) return;
     const { tenant: _tenant, ...rest } = this.shown;
     this.show({ ...rest, timelines: [], computes: [], retention: new Map() });
     this.refresh();
@@ -142,13 +152,21 @@ export class Live {
     const found = await Promise.all(
       timelines.slice(0, RETENTIONS_MAX).map((one) =>
         // One that is loading or broken has none just now.
-        client.retention(one.timeline_id).catch(() => undefined),
+        keptOf(client, one.timeline_id).catch(() => undefined),
       ),
     );
     const known = found.filter((one) => one !== undefined);
     const retention = new Map(known.map((one) => [one.timeline_id as string, one]));
     return { timelines, computes, retention };
   }
+}
+
+async function keptOf(client: Client, timeline: string): Promise<Kept> {
+  const [retention, snapshots] = await Promise.all([
+    client.retention(timeline),
+    client.snapshots(timeline),
+  ]);
+  return { ...retention, snapshots };
 }
 
 /** What is shown now; the component is drawn again when that changes. */

@@ -21,8 +21,10 @@ export function Moment({ live, timeline }: Props): JSX.Element {
   const range = useRange(live, timeline);
   const [chosen, setChosen] = useState<number>();
   const at = Math.min(Math.max(chosen ?? range.maxS, range.minS), range.maxS);
-  const found = useLsn(live, timeline, at);
-  const words = new Date(at * 1000).toLocaleString();
+  const isNow = at === range.maxS;
+  const past = useLsn(live, timeline, at, isNow);
+  const found: Found | undefined = isNow ? { kind: "now", lsn: timeline.positions.durable } : past;
+  const words = isNow ? "now" : new Date(at * 1000).toLocaleString();
   return (
     <section class="moment">
       <h2>Branch from a moment</h2>
@@ -59,7 +61,8 @@ export function Moment({ live, timeline }: Props): JSX.Element {
   );
 }
 
-type Found = LsnByTimestamp | { readonly problem: string };
+type Found =
+  LsnByTimestamp | { readonly kind: "now"; readonly lsn: string } | { readonly problem: string };
 
 const lsnOf = (found: Found | undefined): string | undefined =>
   found === undefined || "problem" in found || found.kind === "past" || found.kind === "nodata"
@@ -73,10 +76,12 @@ function lsnWords(found: Found): string {
       return `LSN ${found.lsn}`;
     case "future":
       return `LSN ${found.lsn}, the newest commit`;
+    case "now":
+      return `LSN ${found.lsn}, all that is durable`;
     case "past":
       return "no commit that old is kept";
     case "nodata":
-      return "no commit has been taken in yet";
+      return "no commit is known yet: only now can be branched";
   }
 }
 
@@ -99,9 +104,16 @@ function useRange(live: Live, timeline: TimelineInfo): MomentRange {
 }
 
 /** What the server says of the moment, once it has rested there. */
-function useLsn(live: Live, timeline: TimelineInfo, seconds: number): Found | undefined {
+function useLsn(
+  live: Live,
+  timeline: TimelineInfo,
+  seconds: number,
+  isNow: boolean,
+): Found | undefined {
   const [found, setFound] = useState<Found>();
   useEffect(() => {
+    if (isNow) return undefined;
+    setFound(undefined);
     let late = false;
     const timer = setTimeout(() => {
       live
@@ -117,7 +129,7 @@ function useLsn(live: Live, timeline: TimelineInfo, seconds: number): Found | un
       late = true;
       clearTimeout(timer);
     };
-  }, [live, timeline.timeline_id, seconds]);
+  }, [live, timeline.timeline_id, seconds, isNow]);
   return found;
 }
 
@@ -125,27 +137,32 @@ function BranchForm(props: Props & { readonly lsn: string | undefined }): JSX.El
   const { live, timeline, lsn } = props;
   const [name, setName] = useState("");
   const { busy, problem, run } = useWork();
-  const submit = (event: Event): void => {
+  const client = live.client(timeline.tenant_id);
+  const branch = async (at: string): Promise<void> => {
+    const made = await client.createTimeline({
+      name,
+      ancestor_timeline_id: timeline.timeline_id,
+      ancestor_start_lsn: at,
+    });
+    live.refresh();
+    const { tenant_id: tenant, timeline_id: madeId } = made;
+    location.hash = hrefOf({ page: "timeline", tenant, timeline: madeId });
+  };
+  const snapshot = async (at: string): Promise<void> => {
+    await client.createSnapshot(timeline.timeline_id, { name, lsn: at });
+    setName("");
+    live.refresh();
+  };
+  const submit = (event: SubmitEvent): void => {
     event.preventDefault();
     if (lsn === undefined) return;
-    run(async () => {
-      const made = await live.client(timeline.tenant_id).createTimeline({
-        name,
-        ancestor_timeline_id: timeline.timeline_id,
-        ancestor_start_lsn: lsn,
-      });
-      live.refresh();
-      location.hash = hrefOf({
-        page: "timeline",
-        tenant: made.tenant_id,
-        timeline: made.timeline_id,
-      });
-    });
+    const button = event.submitter as HTMLButtonElement | null;
+    run(() => (button?.value === "snapshot" ? snapshot(lsn) : branch(lsn)));
   };
   return (
     <form onSubmit={submit}>
       <label>
-        Name of the branch{" "}
+        Name{" "}
         <input
           required
           pattern="[A-Za-z][A-Za-z0-9_.\-]{0,62}"
@@ -156,6 +173,15 @@ function BranchForm(props: Props & { readonly lsn: string | undefined }): JSX.El
       </label>
       <button type="submit" disabled={busy || lsn === undefined}>
         Create branch
+      </button>
+      <button
+        type="submit"
+        value="snapshot"
+        class="second"
+        disabled={busy || lsn === undefined}
+        title="The moment stays readable under this name until the snapshot is deleted"
+      >
+        Keep as snapshot
       </button>
       <Problem text={problem} />
     </form>

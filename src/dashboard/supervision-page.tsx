@@ -17,7 +17,7 @@ export function SupervisionPage({ shown }: { readonly shown: Shown }): JSX.Eleme
     );
   }
   const restarts = status.tree.reduce((sum, node) => sum + node.restarts, 0);
-  const names = new Map(shown.timelines.map((one) => [one.timeline_id as string, one.name]));
+  const names = new Map(status.timelines.map((one) => [one.timeline_id as string, one.name]));
   return (
     <>
       <h1>Supervision</h1>

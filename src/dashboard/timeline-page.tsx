@@ -2,13 +2,13 @@
 
 import type { JSX } from "preact";
 import { formatBytes, formatMs } from "../core/human.ts";
-import type { RetentionInfo } from "../protocol/api-retention.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 import { Empty, Problem, State, stateReason, stateWord } from "./bits.tsx";
 import { Chart } from "./chart.tsx";
 import { ComputeOf } from "./computes-page.tsx";
-import type { Live, Shown } from "./live.ts";
+import type { Kept, Live, Shown } from "./live.ts";
 import { Moment } from "./moment.tsx";
+import { pinWords } from "./tree-layout.ts";
 
 export function TimelinePage(props: {
   readonly live: Live;
@@ -62,7 +62,7 @@ function Charts({ live, id }: { readonly live: Live; readonly id: string }): JSX
 
 function Facts(props: {
   readonly info: TimelineInfo;
-  readonly kept: RetentionInfo | undefined;
+  readonly kept: Kept | undefined;
 }): JSX.Element {
   const { info, kept } = props;
   const { positions, source } = info;
@@ -81,7 +81,10 @@ function Facts(props: {
     ["Durable", positions.durable],
     ["Uploaded", positions.uploaded],
     ["Readable from", info.min_readable_lsn],
-    ["Stored", `${formatBytes(info.current_physical_size)} in ${info.layers} layers`],
+    [
+      "Stored",
+      `${formatBytes(info.current_physical_size)} in ${info.layers} ${info.layers === 1 ? "layer" : "layers"}`,
+    ],
     ["WAL comes from", source.kind === "none" ? "nowhere" : `${source.kind}, ${source.connection}`],
   ];
   if (source.conninfo !== undefined) rows.push(["Connection", source.conninfo]);
@@ -101,21 +104,15 @@ function Facts(props: {
   );
 }
 
-function keptRows(kept: RetentionInfo): readonly (readonly [string, string])[] {
+function keptRows(kept: Kept): readonly (readonly [string, string])[] {
   const days = (kept.window_ms / 86_400_000).toFixed(1);
-  const pins = kept.pins.map((pin) => {
-    const who =
-      pin.reason === "branch"
-        ? `branch ${pin.timeline_name ?? pin.timeline_id ?? "?"}`
-        : pin.reason === "lease"
-          ? `lease of ${pin.owner ?? "?"}`
-          : "a backup being read";
-    return `${pin.lsn} for ${who}`;
-  });
+  const pins = kept.pins.map((pin) => `${pin.lsn} for ${pinWords(pin)}`);
+  const named = kept.snapshots.map(({ name, lsn }) => `${name} at ${lsn}`);
   return [
     ["Database", formatBytes(kept.logical_size)],
     ["Retention", `${days} days and at least ${formatBytes(kept.wal_bytes)} of WAL`],
     ["Kept below", pins.length === 0 ? "nothing" : pins.join(", ")],
+    ["Snapshots", named.length === 0 ? "none" : named.join(", ")],
     ["Merging", kept.failure ?? (kept.merging ? "now" : "nothing to do")],
   ];
 }

@@ -5,7 +5,7 @@
 //              +-- a =====>              so no line from parent to child crosses another's bar
 
 import { Lsn } from "../core/lsn.ts";
-import type { RetentionInfo } from "../protocol/api-retention.ts";
+import type { PinInfo } from "../protocol/api-retention.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 
 export interface Row {
@@ -20,7 +20,7 @@ export interface Row {
   readonly durable: number;
   readonly visible: number;
   readonly source: number;
-  /** Moments below the cutoff that are kept for somebody other than a branch. */
+  /** Snapshots, and moments below the cutoff that are kept for somebody other than a branch. */
   readonly pins: readonly { readonly lsn: number; readonly what: string }[];
 }
 
@@ -32,7 +32,14 @@ export interface Family {
   readonly max: number;
 }
 
-type Retention = ReadonlyMap<string, RetentionInfo>;
+/** What rows need to know of what is kept. */
+export interface Kept {
+  readonly cutoff_lsn: string;
+  readonly pins: readonly PinInfo[];
+  readonly snapshots: readonly { readonly lsn: string; readonly name: string }[];
+}
+
+type Retention = ReadonlyMap<string, Kept>;
 
 export function families(
   timelines: readonly TimelineInfo[],
@@ -68,22 +75,37 @@ function rowOf(
   timeline: TimelineInfo,
   depth: number,
   parent: number | undefined,
-  kept: RetentionInfo | undefined,
+  kept: Kept | undefined,
 ): Row {
   const from = branchLsn(timeline);
   const visible = Math.max(from, Lsn.parse(timeline.positions.visible));
   const received = Lsn.parse(timeline.positions.received);
-  const pins = (kept?.pins ?? []).filter((pin) => pin.reason !== "branch");
+  const held = (kept?.pins ?? []).filter(({ reason }) => reason === "lease" || reason === "reader");
+  const pins = [
+    ...held.map((pin) => ({ lsn: pin.lsn, what: pinWords(pin) })),
+    ...(kept?.snapshots ?? []).map(({ lsn, name }) => ({ lsn, what: `snapshot ${name}` })),
+  ];
   return {
     ...{ timeline, depth, parent, from, visible },
     cutoff: Math.max(from, Lsn.parse(kept?.cutoff_lsn ?? timeline.min_readable_lsn)),
     durable: Math.max(from, Lsn.parse(timeline.positions.durable)),
     source: Math.max(visible, received + (timeline.source.lag_bytes ?? 0)),
-    pins: pins.map((pin) => ({
-      lsn: Lsn.parse(pin.lsn),
-      what: pin.reason === "lease" ? `lease of ${pin.owner ?? "somebody"}` : "a backup being read",
-    })),
+    pins: pins.map(({ lsn, what }) => ({ lsn: Lsn.parse(lsn), what })),
   };
+}
+
+/** For whom a moment is kept. */
+export function pinWords(pin: PinInfo): string {
+  switch (pin.reason) {
+    case "branch":
+      return `branch ${pin.timeline_name ?? pin.timeline_id ?? "?"}`;
+    case "lease":
+      return `lease of ${pin.owner ?? "?"}`;
+    case "snapshot":
+      return `snapshot ${pin.snapshot ?? "?"}`;
+    case "reader":
+      return "a backup being read";
+  }
 }
 
 /** From what is kept to what is known to exist; a family that has no length yet gets one. */

@@ -58,7 +58,7 @@ describe.runIf(hasBrowser)("the dashboard in Chromium", () => {
     const steps = Math.floor(Date.parse(before) / 1000) - first;
     for (let i = 0; i < steps; i++) await page.keyboard.press("ArrowRight");
     await page.getByText(/^LSN [0-9A-F]+\/[0-9A-F]+$/).waitFor();
-    await page.getByLabel("Name of the branch").fill("before");
+    await page.getByLabel("Name", { exact: true }).fill("before");
     await picture(page, "dashboard-moment");
     await page.keyboard.press("Enter");
 

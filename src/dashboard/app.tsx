@@ -65,7 +65,10 @@ function Main(props: { readonly route: Route; readonly children: unknown }): JSX
   const first = useRef(true);
   const where = hrefOf(props.route);
   useEffect(() => {
-    if (!first.current) main.current?.focus();
+    if (!first.current) {
+      main.current?.focus({ preventScroll: true });
+      scrollTo(0, 0);
+    }
     first.current = false;
   }, [where]);
   return (

@@ -9,19 +9,19 @@ import { table } from "./format.ts";
 import { watchJob } from "./progress.ts";
 
 const START_HELP = `
-The server takes a full backup of the timeline as it is now, starts PostgreSQL on it, and
-receives its WAL: what is committed there is history of the timeline and can be branched. The
-directory of a compute is disposable. A timeline has at most one compute.
+PostgreSQL starts with no pages at all, whatever the size of the database, and reads each from the
+page server when it is first needed. The server receives its WAL: what is committed there is history
+of the timeline and can be branched. The directory of a compute is disposable. A timeline has at most
+one compute.
 
 Without --async a commit returns when the page server has it on disk; with --async PostgreSQL
 does not wait (the last moments before a crash of the compute can be lost).
 
-With --diskless PostgreSQL starts with no pages at all, whatever the size of the database, and reads
-each from the page server when it is first needed.
+With --full-copy all pages are copied into the directory first, and PostgreSQL runs as it is.
 
 Examples:
   pageserver compute start staging
-  pageserver compute start staging --diskless --set shared_buffers=1GB
+  pageserver compute start staging --set shared_buffers=1GB
   pageserver compute start staging --port 55433
   psql "$(pageserver compute start try --json | jq -r .result.compute.uri)"`;
 
@@ -55,7 +55,7 @@ export function computeCommand(): Command {
 interface StartOptions {
   readonly port?: string;
   readonly dir?: string;
-  readonly diskless?: boolean;
+  readonly fullCopy?: boolean;
   readonly async?: boolean;
   readonly set: Readonly<Record<string, string>>;
 }
@@ -77,7 +77,7 @@ function startCommand(): Command {
     .argument("<timeline>", "name or id of the timeline")
     .option("--port <port>", "port to listen on (default: a free one)")
     .option("--dir <dir>", "data directory (default: chosen by the server)")
-    .option("--diskless", "read pages from the page server instead of copying them all first")
+    .option("--full-copy", "copy all pages first instead of reading them when they are needed")
     .option("--set <name=value>", "a PostgreSQL setting (repeatable)", parseSetting, {})
     .option("--async", "commits do not wait for the page server")
     .addHelpText("after", START_HELP)
@@ -88,7 +88,7 @@ function startCommand(): Command {
         ...(options.port !== undefined && { port: parsePort(options.port) }),
         ...(options.dir !== undefined && { dir: resolve(options.dir) }),
         ...(Object.keys(options.set).length > 0 && { settings: options.set }),
-        ...(options.diskless === true && { diskless: true }),
+        ...(options.fullCopy === true && { diskless: false }),
         ...(options.async === true && { synchronous: false }),
       });
       const job = await watchJob(context, started);

@@ -57,7 +57,7 @@ function computeRoutes(app: App, management: Management): void {
         port,
         dir,
         synchronous: synchronous ?? true,
-        diskless: diskless ?? false,
+        diskless: diskless ?? true,
         settings: settings ?? {},
       };
       const tenant = parseTenantRef(request.params.tenant);

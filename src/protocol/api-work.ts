@@ -55,7 +55,7 @@ export const StartComputeRequest = Type.Object(
     dir: Type.Optional(Type.String({ pattern: "^/", maxLength: 1024 })),
     /** False: commits do not wait for the page server (faster; the last moments can be lost). */
     synchronous: Type.Optional(Type.Boolean()),
-    /** True: no copy of the pages is made; they are read from the page server when needed. */
+    /** False: all pages are copied first; otherwise they are read from the page server when needed. */
     diskless: Type.Optional(Type.Boolean()),
     /** PostgreSQL settings; they win over ours. */
     settings: Type.Optional(

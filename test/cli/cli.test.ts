@@ -99,7 +99,16 @@ describe("long work", () => {
   });
 
   test("compute start --json prints the job alone", async () => {
-    const ran = cli("compute", "start", "main", "--json", "--port", "55433", "--async");
+    const ran = cli(
+      "compute",
+      "start",
+      "main",
+      "--json",
+      "--port",
+      "55433",
+      "--async",
+      "--full-copy",
+    );
     const compute: ComputeInfo = {
       tenant_id: TENANT,
       timeline_id: MAIN_ID,
@@ -117,7 +126,7 @@ describe("long work", () => {
     const { code, out, err } = await ran;
     expect({ code, err }).toEqual({ code: 0, err: "" });
     expect(JSON.parse(out)).toMatchObject({ state: "done", result: { compute } });
-    expect(memory.asked.synchronous).toBe(false);
+    expect(memory.asked).toMatchObject({ synchronous: false, diskless: false });
   });
 });
 

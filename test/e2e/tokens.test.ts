@@ -127,7 +127,7 @@ test("new keys by SIGHUP and by request; a broken file changes nothing", async (
 test("a compute without disks gets a token for its timeline, and nobody sees it", async () => {
   const client = new Client(api, "default", await sign(first, { scope: "pageserverapi" }));
   const main = await client.createTimeline({ name: "main" });
-  let job = await client.startCompute({ timeline: "main", diskless: true });
+  let job = await client.startCompute({ timeline: "main" });
   while (job.state === "running") job = await client.job(job.id, 10_000);
   const compute = job.result?.compute;
   expect(compute, job.error).toBeDefined();

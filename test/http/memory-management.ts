@@ -35,6 +35,7 @@ export interface MemoryManagement extends Management {
     dump?: { readonly target: DumpTarget; readonly at: Lsn | undefined };
     create?: CreateTimeline;
     synchronous?: boolean;
+    diskless?: boolean;
     shutdowns: number;
     checkpoints: number;
     deleted?: { readonly id: TenantId; readonly recursive: boolean };
@@ -113,6 +114,7 @@ export function memoryManagement(): MemoryManagement {
       const found = find(tenant, request.timeline);
       if (!found.ok) return found;
       memory.asked.synchronous = request.synchronous;
+      memory.asked.diskless = request.diskless;
       return start("compute-start", found.value.name);
     },
     computeStop: async (tenant, ref) => {

@@ -239,7 +239,7 @@ describe("jobs", () => {
   test("a compute is started by name, stopped by id", async () => {
     const main = (await makeMain()).body;
     await expectBody(Job, 202, "POST", `${DEFAULT}/compute`, { timeline: "main" });
-    expect(memory.asked.synchronous).toBe(true);
+    expect(memory.asked).toMatchObject({ synchronous: true, diskless: true });
     const body = { timeline: "main", port: 5, dir: "/x", synchronous: false };
     await expectBody(Job, 202, "POST", `${DEFAULT}/compute`, body);
     expect(memory.asked.synchronous).toBe(false);

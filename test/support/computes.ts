@@ -7,13 +7,21 @@ import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 import type { ServerUnderTest } from "../verify/server.ts";
 import { PG_BIN } from "./postgres.ts";
 
-/** Boots a compute on a timeline; with "synchronous" its commits wait for the page server. */
+/**
+ * Boots a compute on a timeline; with "synchronous" its commits wait for the page server; with
+ * "full-copy" its directory holds all relations.
+ */
 export async function bootOn(
   server: ServerUnderTest,
   timeline: string,
   commits: "synchronous" | "asynchronous" = "synchronous",
+  pages: "diskless" | "full-copy" = "diskless",
 ): Promise<ComputeInfo> {
-  const request = { timeline, synchronous: commits === "synchronous" };
+  const request = {
+    timeline,
+    synchronous: commits === "synchronous",
+    diskless: pages === "diskless",
+  };
   const job = await server.done(await server.client.startCompute(request));
   const compute = job.result?.compute;
   if (compute === undefined) throw new Error(`the job says nothing of the compute on ${timeline}`);

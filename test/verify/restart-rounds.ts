@@ -119,7 +119,7 @@ export class RestartRounds {
     await server.start();
     await server.done(await server.client.follow({ conninfo: this.primary.uri, name: FOLLOWED }));
     await server.client.createTimeline({ name: SERVED });
-    this.compute = await this.boot(SERVED, "synchronous");
+    this.compute = await this.boot(SERVED, "synchronous", "full-copy");
     await initPgbench(this.compute.port, scale);
     this.upstreams = new Map([
       [FOLLOWED, await Upstream.connect(this.primary.uri, this.primary.logFile)],
@@ -133,8 +133,12 @@ export class RestartRounds {
     say(`following "${FOLLOWED}", compute on "${SERVED}", pgbench on both`);
   }
 
-  private async boot(timeline: string, commits: "synchronous" | "asynchronous") {
-    const compute = await bootOn(this.server, timeline, commits);
+  private async boot(
+    timeline: string,
+    commits: "synchronous" | "asynchronous",
+    pages: "diskless" | "full-copy" = "diskless",
+  ) {
+    const compute = await bootOn(this.server, timeline, commits, pages);
     this.directories.add(compute.dir);
     return compute;
   }

@@ -37,6 +37,8 @@ char	   *setting_wal_receiver;
 int			setting_page_store_mb;
 int			setting_relations_max;
 int			setting_reconnect_seconds;
+int			setting_read_ahead;
+static char *setting_stat;
 char	   *page_server_token;
 static char *setting_start_lsn;
 
@@ -66,9 +68,9 @@ define_settings(void)
 	define_text("pageserver.start_lsn", "LSN of the base backup this server starts from.",
 				&setting_start_lsn);
 	DefineCustomIntVariable("pageserver.page_store_size",
-							"Room for pages that this server wrote to relations that were "
-							"there at its start.",
-							NULL, &setting_page_store_mb, 4096, 1, 1024 * 1024, PGC_POSTMASTER,
+							"Room for pages of relations that were there at the start: those that "
+							"must be kept, and a cache of others.",
+							NULL, &setting_page_store_mb, 1024, 1, 1024 * 1024, PGC_POSTMASTER,
 							GUC_UNIT_MB | GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver.relations_max",
 							"Relations, indexes included, of which sizes can be known at a time.",
@@ -78,6 +80,14 @@ define_settings(void)
 							"How long to wait for a page server that does not answer.",
 							NULL, &setting_reconnect_seconds, 300, 1, 86400, PGC_SIGHUP,
 							GUC_UNIT_S | GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver.read_ahead",
+							"Pages that a sequential reader asks for ahead.",
+							"0 asks for none.", &setting_read_ahead, 64, 0, 112, PGC_USERSET,
+							0, NULL, NULL, NULL);
+	DefineCustomStringVariable("pageserver.stat", "What was done with pages, as JSON.", NULL,
+							   &setting_stat, "", PGC_INTERNAL,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL,
+							   NULL, stat_show);
 	MarkGUCPrefixReserved("pageserver");
 }
 
@@ -131,7 +141,9 @@ request_shmem(void)
 	if (previous_request != NULL)
 		previous_request();
 	RequestAddinShmemSpace(relations_shmem_size());
+	RequestAddinShmemSpace(lsn_shmem_size());
 	RequestAddinShmemSpace(store_shmem_size());
+	RequestAddinShmemSpace(stat_shmem_size());
 	RequestNamedLWLockTranche(LOCK_TRANCHE, LOCK_COUNT);
 }
 
@@ -210,10 +222,13 @@ startup_shmem(void)
 	relations_lock = &locks[0].lock;
 	store_lock = &locks[1].lock;
 	relations_shmem_init();
+	lsn_shmem_init();
 	store_shmem_init();
+	stat_shmem_init();
 	if (IsUnderPostmaster)
 		return;
 	smgr_self_test();
+	client_check();
 	find_all_unlogged();
 	start_only_once();
 }
@@ -301,4 +316,5 @@ _PG_init(void)
 	smgr_install();
 	utility_install();
 	sizes_install();
+	saver_install();
 }

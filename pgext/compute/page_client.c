@@ -1,347 +1,172 @@
 /*
- * The client of the page server: pagestream v3 (docs/wire-protocol.md) over libpq, one connection
- * for each process, opened when it first needs a page. All requests are reads, so whatever was
- * under way when a connection broke is asked again on the next one. Every wait can be cancelled.
+ * What is asked of the page server. Requests are pipelined: a ring holds those under way, answers come
+ * in their order, and pages that were asked ahead stay in it until they are wanted or their place is.
+ * All requests are reads, so whatever was under way when a connection broke is asked again on the next.
+ * A query that is cancelled leaves its request in the ring; its answer is read, and dropped, later.
  */
-#include "compute/compute.h"
+#include "compute/client.h"
 
-#include "libpq-fe.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "port/pg_bswap.h"
-#include "storage/ipc.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
-#include "utils/timestamp.h"
+#include "utils/memutils.h"
 
-#define RETRY_MS 100
-#define WAIT_MS 1000
+/* Pages of memory a process may take for what it asked: 1 MB. */
+#define RING 128
+/* Of those, how many may be asked ahead: the rest is for what is wanted now. */
+#define AHEAD_MAX (RING - 8)
+#define SIZE_REQUESTS 2
+/* At the start the page server, which starts us, must be there. */
+#define CHECK_SECONDS 10
 
-#define TAG_EXISTS 0
-#define TAG_NBLOCKS 1
-#define TAG_GETPAGE 2
-#define TAG_DBSIZE 3
-#define ANSWER_TAG_EXISTS 100
-#define ANSWER_TAG_NBLOCKS 101
-#define ANSWER_TAG_GETPAGE 102
-#define ANSWER_TAG_ERROR 103
-#define ANSWER_TAG_DBSIZE 104
-
-/* tag, request id, request_lsn, not_modified_since, relation, block */
-#define PREFIX_BYTES (1 + 8 + 8 + 8)
-#define RELATION_BYTES (4 + 4 + 4 + 1)
-#define REQUEST_BYTES_MAX (PREFIX_BYTES + RELATION_BYTES + 4)
-#define REQUESTS_MAX 2
-
-typedef struct Request
+typedef enum PlaceState
 {
-	uint8		tag;
-	RelFileNode node;
-	ForkNumber	fork;
-	BlockNumber block;			/* of GetPage */
-	char		bytes[REQUEST_BYTES_MAX];
-	int			length;
-} Request;
+	PLACE_FREE,
+	PLACE_SENT,					/* its answer is under way */
+	PLACE_UNWANTED,				/* so is this one's, but nobody wants it */
+	PLACE_ANSWERED,
+} PlaceState;
 
-typedef struct Answer
+typedef struct Place
 {
-	char	   *error;			/* palloc'd; NULL: what follows holds */
-	bool		exists;
-	BlockNumber blocks;
-	int64		bytes;			/* of a database */
-	char	   *page;			/* where the caller wants it */
-} Answer;
+	PlaceState	state;
+	bool		ahead;			/* asked before it was needed */
+	Request		request;
+	Answer		answer;
+} Place;
 
-static PGconn *connection;
-/* Requests have been sent whose answers were not read: the connection is of no more use. */
-static bool unfinished;
+static Place *ring;
+/* Places are numbered from the connection's beginning on; [answered, asked) are under way. */
+static uint64 asked;
+static uint64 answered;
 static uint64 last_request_id;
 
+static Place *
+place(uint64 number)
+{
+	return &ring[number % RING];
+}
+
+/* The connection is gone: nothing under way will be answered. Answers that are here stay good. */
 static void
-disconnect(void)
+lose(void)
 {
-	if (connection != NULL)
-		PQfinish(connection);
-	connection = NULL;
-	unfinished = false;
-}
-
-/*
- * Interrupts are served where PostgreSQL allows it. Where it holds them off, because the caller
- * has a lock, an ERROR is still allowed and lets the lock go: a wait for the network must not be
- * beyond the reach of a cancel.
- */
-static void
-serve_interrupts(void)
-{
-	if (CritSectionCount > 0)
-		return;
-	if (InterruptHoldoffCount == 0)
-		CHECK_FOR_INTERRUPTS();
-	else if (ProcDiePending || QueryCancelPending)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("canceled while waiting for the page server")));
-}
-
-/* Waits until the connection may have something to do, for a second at most. */
-static void
-wait_for(int events)
-{
-	int			happened;
-
-	happened = WaitLatchOrSocket(MyLatch,
-								 WL_EXIT_ON_PM_DEATH | WL_LATCH_SET | WL_TIMEOUT | events,
-								 PQsocket(connection), WAIT_MS, PG_WAIT_EXTENSION);
-	if (happened & WL_LATCH_SET)
-	{
-		ResetLatch(MyLatch);
-		serve_interrupts();
-	}
-}
-
-static bool
-finish_connecting(TimestampTz deadline)
-{
-	for (;;)
-	{
-		PostgresPollingStatusType state = PQconnectPoll(connection);
-
-		if (state == PGRES_POLLING_OK)
-			return true;
-		if (state == PGRES_POLLING_FAILED || GetCurrentTimestamp() > deadline)
-			return false;
-		wait_for(state == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE);
-	}
-}
-
-static bool
-start_stream(TimestampTz deadline)
-{
-	char		command[128];
-	PGresult   *result;
-	bool		started;
-
-	snprintf(command, sizeof(command), "pagestream_v3 %s %s", setting_tenant, setting_timeline);
-	if (!PQsendQuery(connection, command))
-		return false;
-	while (PQisBusy(connection))
-	{
-		if (GetCurrentTimestamp() > deadline)
-			return false;
-		wait_for(WL_SOCKET_READABLE);
-		if (!PQconsumeInput(connection))
-			return false;
-	}
-	result = PQgetResult(connection);
-	started = PQresultStatus(result) == PGRES_COPY_BOTH;
-	PQclear(result);
-	return started && PQsetnonblocking(connection, 1) == 0;
-}
-
-/* One attempt. On false the reason is in the connection, if there is one. */
-static bool
-try_connect(TimestampTz deadline)
-{
-	/* A connection string under the name of a database is taken apart; what follows it wins. */
-	const char *const keywords[] = {"dbname", page_server_token == NULL ? NULL : "password", NULL};
-	const char *const values[] = {setting_connection, page_server_token, NULL};
-
-	connection = PQconnectStartParams(keywords, values, 1);
-	return connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
-		finish_connecting(deadline) && start_stream(deadline);
-}
-
-static void
-sleep_before_retry(void)
-{
-	int			happened = WaitLatch(MyLatch,
-									 WL_EXIT_ON_PM_DEATH | WL_LATCH_SET | WL_TIMEOUT,
-									 RETRY_MS, PG_WAIT_EXTENSION);
-
-	if (happened & WL_LATCH_SET)
-		ResetLatch(MyLatch);
-	serve_interrupts();
-}
-
-static char *
-connection_problem(void)
-{
-	const char *said = connection == NULL ? "out of memory" : PQerrorMessage(connection);
-	char	   *problem = pstrdup(said[0] == '\0' ? "it closed the connection" : said);
-
-	for (char *end = problem + strlen(problem); end > problem && end[-1] == '\n';)
-		*--end = '\0';
-	return problem;
-}
-
-static char *
-put_bytes(char *at, const void *bytes, size_t length)
-{
-	memcpy(at, bytes, length);
-	return at + length;
-}
-
-static char *
-put_uint32(char *at, uint32 value)
-{
-	uint32		wire = pg_hton32(value);
-
-	return put_bytes(at, &wire, sizeof(wire));
-}
-
-static char *
-put_uint64(char *at, uint64 value)
-{
-	uint64		wire = pg_hton64(value);
-
-	return put_bytes(at, &wire, sizeof(wire));
-}
-
-static uint32
-get_uint32(const char *at)
-{
-	uint32		wire;
-
-	memcpy(&wire, at, sizeof(wire));
-	return pg_ntoh32(wire);
-}
-
-static uint64
-get_uint64(const char *at)
-{
-	uint64		wire;
-
-	memcpy(&wire, at, sizeof(wire));
-	return pg_ntoh64(wire);
-}
-
-/*
- * Any page asked for has not changed since the start (those that have are in the page store), so
- * the latest version is the right one as soon as the page server has all WAL up to the start.
- */
-static void
-encode(Request *request)
-{
-	char	   *at = request->bytes;
-
-	*at++ = (char) request->tag;
-	at = put_uint64(at, ++last_request_id);
-	at = put_uint64(at, PG_UINT64_MAX);
-	at = put_uint64(at, start_lsn);
-	if (request->tag == TAG_DBSIZE)
-		at = put_uint32(at, request->node.dbNode);
-	else
-	{
-		at = put_uint32(at, request->node.spcNode);
-		at = put_uint32(at, request->node.dbNode);
-		at = put_uint32(at, request->node.relNode);
-		*at++ = (char) request->fork;
-		if (request->tag == TAG_GETPAGE)
-			at = put_uint32(at, request->block);
-	}
-	request->length = (int) (at - request->bytes);
-}
-
-static bool
-send_all(Request *requests, int count)
-{
-	int			left;
-
-	for (int i = 0; i < count; i++)
-	{
-		encode(&requests[i]);
-		if (PQputCopyData(connection, requests[i].bytes, requests[i].length) != 1)
-			return false;
-	}
-	while ((left = PQflush(connection)) == 1)
-	{
-		wait_for(WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE);
-		if (!PQconsumeInput(connection))
-			return false;
-	}
-	return left == 0;
+	connection_drop();
+	for (; answered < asked; answered++)
+		place(answered)->state = PLACE_FREE;
 }
 
 static void
 bad_answer(const char *what)
 {
-	disconnect();
+	lose();
 	ereport(ERROR,
 			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("the page server's answer cannot be right: %s", what)));
+			 errmsg("the page server's answer cannot be right: %s", what),
+			 errhint("Is it a page server of the same version?")));
 }
 
-/* An answer repeats the request: what does not fit is another request's, and never used. */
 static void
-decode(const Request *request, const char *bytes, int length, Answer *answer)
+forget_answer(Place *at)
 {
-	uint8		tag = (uint8) bytes[0];
-	const char *payload = bytes + request->length;
-	int			payload_length = length - request->length;
-
-	if (length < PREFIX_BYTES || memcmp(bytes + 1, request->bytes + 1, PREFIX_BYTES - 1) != 0)
-		bad_answer("it belongs to another request");
-	if (tag == ANSWER_TAG_ERROR)
-	{
-		answer->error = pnstrdup(bytes + PREFIX_BYTES, length - PREFIX_BYTES);
-		return;
-	}
-	if (payload_length < 0 ||
-		memcmp(bytes + 1, request->bytes + 1, request->length - 1) != 0)
-		bad_answer("it is about another block");
-	if (request->tag == TAG_EXISTS && tag == ANSWER_TAG_EXISTS && payload_length == 1)
-		answer->exists = payload[0] != 0;
-	else if (request->tag == TAG_NBLOCKS && tag == ANSWER_TAG_NBLOCKS && payload_length == 4)
-		answer->blocks = get_uint32(payload);
-	else if (request->tag == TAG_GETPAGE && tag == ANSWER_TAG_GETPAGE && payload_length == BLCKSZ)
-		memcpy(answer->page, payload, BLCKSZ);
-	else if (request->tag == TAG_DBSIZE && tag == ANSWER_TAG_DBSIZE && payload_length == 8)
-		answer->bytes = (int64) get_uint64(payload);
-	else
-		bad_answer("it has another type or length");
+	if (at->answer.error != NULL)
+		pfree(at->answer.error);
+	at->answer.error = NULL;
+	at->state = PLACE_FREE;
 }
 
+/* Reads the answer of the first place that waits for one. False: the connection has ended. */
 static bool
-receive(const Request *request, Answer *answer)
+receive(void)
 {
-	char	   *copy;
+	Place	   *first = place(answered);
 	int			length;
-	char	   *bytes;
+	uint8	   *bytes = connection_get(&length);
+	const char *problem;
+	MemoryContext before;
 
-	while ((length = PQgetCopyData(connection, &bytes, 1)) == 0)
-	{
-		wait_for(WL_SOCKET_READABLE);
-		if (!PQconsumeInput(connection))
-			return false;
-	}
-	if (length < 0)
-	{
-		/* The stream has ended: its result says why. */
-		PQclear(PQgetResult(connection));
+	if (bytes == NULL)
 		return false;
-	}
-	/* Checked in memory that an ERROR gives back. */
-	copy = palloc(length);
-	memcpy(copy, bytes, length);
-	PQfreemem(bytes);
-	decode(request, copy, length, answer);
-	pfree(copy);
+	before = MemoryContextSwitchTo(TopMemoryContext);
+	problem = message_decode(&first->request, bytes, length, &first->answer);
+	MemoryContextSwitchTo(before);
+	pfree(bytes);
+	if (problem != NULL)
+		bad_answer(problem);
+	answered++;
+	if (first->state == PLACE_SENT)
+		first->state = PLACE_ANSWERED;
+	else
+		forget_answer(first);
 	return true;
 }
 
+/* Puts a request on its way; the ring has a place for it. False: the connection has ended. */
 static bool
-try_exchange(Request *requests, int count, Answer *answers)
+ask(const Request *request, bool ahead)
 {
-	unfinished = true;
-	if (!send_all(requests, count))
+	Place	   *at;
+
+	if (ring == NULL)
+		ring = MemoryContextAllocZero(TopMemoryContext, RING * sizeof(Place));
+	at = place(asked);
+	forget_answer(at);
+	if (at->answer.page == NULL)
+		at->answer.page = MemoryContextAlloc(TopMemoryContext, BLCKSZ);
+	at->request = *request;
+	at->ahead = ahead;
+	message_encode(&at->request, ++last_request_id);
+	if (!connection_put(at->request.bytes, at->request.length))
 		return false;
-	for (int i = 0; i < count; i++)
+	at->state = PLACE_SENT;
+	asked++;
+	return true;
+}
+
+/* Sends all and waits for their answers, which are then the ring's last. */
+static bool
+try_exchange(const Request *requests, int wanted)
+{
+	uint64		end;
+
+	while (asked - answered + wanted > RING)
 	{
-		if (!receive(&requests[i], &answers[i]))
+		if (!receive())
 			return false;
 	}
-	unfinished = false;
+	/* An idle process uses the same few places, and their memory, again and again. */
+	if (asked == answered && ring != NULL && asked % RING != 0 && place(0)->state == PLACE_FREE)
+		asked = answered = asked - asked % RING + RING;
+	for (int i = 0; i < wanted; i++)
+	{
+		if (!ask(&requests[i], false))
+			return false;
+	}
+	end = asked;
+	if (!connection_flush(true))
+		return false;
+	while (answered < end)
+	{
+		if (!receive())
+			return false;
+	}
 	return true;
+}
+
+/* NULL, or an error of the last exchange that time may heal. */
+static const char *
+transient_error(int wanted)
+{
+	for (int i = 1; i <= wanted; i++)
+	{
+		const char *error = place(asked - i)->answer.error;
+
+		if (error != NULL && message_is_transient(error))
+			return error;
+	}
+	return NULL;
 }
 
 static TimestampTz
@@ -351,24 +176,43 @@ reconnect_deadline(void)
 									   setting_reconnect_seconds * INT64CONST(1000));
 }
 
-/* Asks until there are answers. Says once that it has to wait, and once that it need not any more. */
-static void
-exchange(Request *requests, int count, Answer *answers)
+/* One attempt; NULL, or what kept it from its end: palloc'd. */
+static char *
+attempt(const Request *requests, int wanted)
 {
-	TimestampTz deadline = 0;
+	const char *error;
 
-	/* An ERROR in the midst of an exchange has left answers on the way. */
-	if (unfinished)
-		disconnect();
-	while (!((connection != NULL || try_connect(reconnect_deadline())) &&
-			 try_exchange(requests, count, answers)))
+	if (!connection_open() && !connection_start(reconnect_deadline()))
 	{
 		char	   *problem = connection_problem();
 
-		disconnect();
+		connection_drop();
+		return problem;
+	}
+	if (!try_exchange(requests, wanted))
+	{
+		char	   *problem = connection_problem();
+
+		lose();
+		return problem;
+	}
+	error = transient_error(wanted);
+	return error == NULL ? NULL : pstrdup(error);
+}
+
+/* Asks until there are answers. Says once that it has to wait, and once that it need not any more. */
+static void
+exchange_patiently(const Request *requests, int wanted)
+{
+	TimestampTz deadline = 0;
+	char	   *problem;
+
+	while ((problem = attempt(requests, wanted)) != NULL)
+	{
 		if (deadline == 0)
 		{
 			deadline = reconnect_deadline();
+			count(&counters->reconnects);
 			ereport(LOG, (errmsg("waiting for the page server: %s", problem)));
 		}
 		else if (GetCurrentTimestamp() > deadline)
@@ -378,67 +222,230 @@ exchange(Request *requests, int count, Answer *answers)
 					 errhint("Is it running? pageserver.reconnect_timeout says how long to wait "
 							 "for it (%d s).", setting_reconnect_seconds)));
 		else
-			sleep_before_retry();
+			connection_pause();
 		pfree(problem);
 	}
 	if (deadline != 0)
 		ereport(LOG, (errmsg("the page server answers again")));
-	/* Whoever waits on the latch above us shall look again: we may have taken their signal. */
-	SetLatch(MyLatch);
 }
 
 static void
-fail(const char *what, RelFileNode node, ForkNumber fork, const char *error)
+measure(instr_time begun)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, begun);
+	pg_atomic_fetch_add_u64(&counters->waited_us, INSTR_TIME_GET_MICROSEC(now));
+}
+
+/* Gives the place of the first answer; those of the others follow. */
+static uint64
+exchange(const Request *requests, int wanted)
+{
+	instr_time	begun;
+
+	for (int i = 0; i < wanted; i++)
+		lsn_flush(requests[i].since);
+	INSTR_TIME_SET_CURRENT(begun);
+	exchange_patiently(requests, wanted);
+	measure(begun);
+	/* Whoever waits on the latch above us shall look again: we may have taken their signal. */
+	SetLatch(MyLatch);
+	return asked - wanted;
+}
+
+static void
+fail(const char *what, const PageKey *key, const char *error)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_IO_ERROR),
 			 errmsg("could not read %s of relation %u/%u/%u, fork %d, from the page server: %s",
-					what, node.spcNode, node.dbNode, node.relNode, fork, error)));
+					what, key->node.spcNode, key->node.dbNode, key->node.relNode, key->fork,
+					error),
+			 errhint("The page server's log and \"pageserver check\" say more.")));
+}
+
+/* ---- asking ahead ---- */
+
+/* A page that was asked for, if what comes is new enough. */
+static Place *
+find_asked(const PageKey *key, XLogRecPtr since)
+{
+	for (int i = 0; ring != NULL && i < RING; i++)
+	{
+		Place	   *at = &ring[i];
+
+		if ((at->state != PLACE_SENT && at->state != PLACE_ANSWERED) ||
+			at->request.tag != PAGESTREAM_GETPAGE ||
+			memcmp(&at->request.key, key, sizeof(PageKey)) != 0)
+			continue;
+		if (at->request.since >= since)
+			return at;
+		/* The page has left this server since, newer than this. */
+		if (at->state == PLACE_SENT)
+			at->state = PLACE_UNWANTED;
+		else
+			forget_answer(at);
+	}
+	return NULL;
 }
 
 void
-client_get_page(RelFileNode node, ForkNumber fork, BlockNumber block, char *page)
+client_prefetch(const PageKey *key, XLogRecPtr since)
 {
-	Request		request = {.tag = TAG_GETPAGE, .node = node, .fork = fork, .block = block};
-	Answer		answer = {.page = page};
-	char		what[32];
+	Request		request = {.tag = PAGESTREAM_GETPAGE, .key = *key, .since = since};
 
-	exchange(&request, 1, &answer);
-	snprintf(what, sizeof(what), "block %u", block);
-	if (answer.error != NULL)
-		fail(what, node, fork, answer.error);
+	/* Whatever goes wrong will do so again when the page is wanted, and is said then. */
+	if (!connection_open() || asked - answered >= AHEAD_MAX || find_asked(key, since) != NULL)
+		return;
+	lsn_flush(since);
+	if (ask(&request, true))
+		count(&counters->prefetched);
+	else
+		lose();
+}
+
+void
+client_prefetch_send(void)
+{
+	if (connection_open() && !connection_flush(false))
+		lose();
+}
+
+/* Takes a page that was asked ahead, waiting for it if need be. */
+static bool
+take_asked(const PageKey *key, XLogRecPtr since, char *page)
+{
+	Place	   *at = find_asked(key, since);
+	bool		good;
+
+	if (at == NULL)
+		return false;
+	if (at->state == PLACE_SENT)
+	{
+		instr_time	begun;
+
+		INSTR_TIME_SET_CURRENT(begun);
+		while (at->state == PLACE_SENT)
+		{
+			if (!receive())
+				lose();
+		}
+		measure(begun);
+		SetLatch(MyLatch);
+	}
+	good = at->state == PLACE_ANSWERED && at->answer.error == NULL;
+	if (good)
+	{
+		memcpy(page, at->answer.page, BLCKSZ);
+		if (at->ahead)
+			count(&counters->prefetch_used);
+	}
+	forget_answer(at);
+	return good;
+}
+
+/* ---- asking ---- */
+
+void
+client_get_page(const PageKey *key, XLogRecPtr since, char *page)
+{
+	Request		request = {.tag = PAGESTREAM_GETPAGE, .key = *key, .since = since};
+
+	count(&counters->read_remotely);
+	if (!take_asked(key, since, page))
+	{
+		Place	   *at = place(exchange(&request, 1));
+
+		if (at->answer.error != NULL)
+		{
+			char		what[32];
+
+			snprintf(what, sizeof(what), "block %u", key->block);
+			fail(what, key, at->answer.error);
+		}
+		memcpy(page, at->answer.page, BLCKSZ);
+		forget_answer(at);
+	}
 }
 
 bool
 client_get_size(RelFileNode node, ForkNumber fork, BlockNumber *blocks)
 {
-	Request		requests[REQUESTS_MAX] = {
-		{.tag = TAG_EXISTS, .node = node, .fork = fork},
-		{.tag = TAG_NBLOCKS, .node = node, .fork = fork},
+	PageKey		key = {.node = node, .fork = fork};
+	Request		requests[SIZE_REQUESTS] = {
+		{.tag = PAGESTREAM_EXISTS, .key = key, .since = start_lsn},
+		{.tag = PAGESTREAM_NBLOCKS, .key = key, .since = start_lsn},
 	};
-	Answer		answers[REQUESTS_MAX] = {0};
+	uint64		first;
+	const Answer *exists,
+			   *size;
 
-	exchange(requests, REQUESTS_MAX, answers);
-	if (answers[0].error != NULL)
-		fail("the size", node, fork, answers[0].error);
+	count(&counters->sizes_asked);
+	first = exchange(requests, SIZE_REQUESTS);
+	exists = &place(first)->answer;
+	size = &place(first + 1)->answer;
+	if (exists->error != NULL)
+		fail("the size", &key, exists->error);
 	/* Of a relation that is not there the size is an error: that is expected. */
-	if (answers[0].exists && answers[1].error != NULL)
-		fail("the size", node, fork, answers[1].error);
-	*blocks = answers[0].exists ? answers[1].blocks : 0;
-	return answers[0].exists;
+	if (exists->exists && size->error != NULL)
+		fail("the size", &key, size->error);
+	*blocks = exists->exists ? size->blocks : 0;
+	forget_answer(place(first + 1));
+	return exists->exists;
 }
 
 int64
 client_get_database_size(Oid database)
 {
-	Request		request = {.tag = TAG_DBSIZE, .node = {.dbNode = database}};
-	Answer		answer = {0};
+	Request		request = {
+		.tag = PAGESTREAM_DBSIZE, .key = {.node = {.dbNode = database}}, .since = start_lsn,
+	};
+	const Answer *answer = &place(exchange(&request, 1))->answer;
 
-	exchange(&request, 1, &answer);
-	if (answer.error != NULL)
+	if (answer->error != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("could not read the size of database %u from the page server: %s",
-						database, answer.error)));
-	return answer.bytes;
+						database, answer->error)));
+	return answer->bytes;
+}
+
+/* ---- at the start ---- */
+
+static void
+refuse_start(const char *problem)
+{
+	ereport(FATAL,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the page server does not serve timeline %s of tenant %s: %s",
+					setting_timeline, setting_tenant, problem),
+			 errhint("Is it running at \"%s\", and are the ids and the token right?",
+					 setting_connection)));
+}
+
+void
+client_check(void)
+{
+	/* pg_database: whether it is there is of no interest, whether there is an answer is. */
+	Request		request = {
+		.tag = PAGESTREAM_EXISTS,
+		.key = {.node = {.spcNode = GLOBALTABLESPACE_OID, .relNode = DatabaseRelationId}},
+		.since = start_lsn,
+	};
+	Answer		answer = {0};
+	const char *problem;
+	uint8	   *bytes;
+	int			length;
+
+	message_encode(&request, 1);
+	bytes = connection_try(&request, CHECK_SECONDS, &length);
+	if (bytes == NULL)
+		refuse_start(connection_problem());
+	problem = message_decode(&request, bytes, length, &answer);
+	if (problem != NULL || answer.error != NULL)
+		refuse_start(problem != NULL ? problem : answer.error);
+	pfree(bytes);
+	connection_drop();
 }

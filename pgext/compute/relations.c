@@ -4,6 +4,7 @@
  */
 #include "compute/compute.h"
 
+#include "access/xlog.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
@@ -126,7 +127,7 @@ relation_create_unlogged(RelFileNode node)
 }
 
 bool
-relation_change(RelFileNode node, ForkNumber fork, BlockNumber blocks)
+relation_change(RelFileNode node, ForkNumber fork, BlockNumber blocks, BlockNumber written)
 {
 	KnownRelation *relation;
 	bool		known;
@@ -134,7 +135,7 @@ relation_change(RelFileNode node, ForkNumber fork, BlockNumber blocks)
 	LWLockAcquire(relations_lock, LW_SHARED);
 	relation = find(node);
 	known = relation != NULL && relation->forks[fork].status == FORK_CHANGED &&
-		relation->forks[fork].blocks >= blocks;
+		relation->forks[fork].blocks >= blocks && relation->forks[fork].remote_blocks >= written;
 	LWLockRelease(relations_lock);
 	if (known)
 		return true;
@@ -148,6 +149,7 @@ relation_change(RelFileNode node, ForkNumber fork, BlockNumber blocks)
 
 		state->status = FORK_CHANGED;
 		state->blocks = Max(state->blocks, blocks);
+		state->remote_blocks = Max(state->remote_blocks, written);
 		known = true;
 	}
 	LWLockRelease(relations_lock);
@@ -159,7 +161,6 @@ relation_truncate(RelFileNode node, ForkNumber fork, BlockNumber blocks)
 {
 	KnownRelation *relation;
 	BlockNumber end = 0;
-	bool		changed = false;
 
 	LWLockAcquire(relations_lock, LW_EXCLUSIVE);
 	relation = find(node);
@@ -167,14 +168,15 @@ relation_truncate(RelFileNode node, ForkNumber fork, BlockNumber blocks)
 	{
 		ForkState  *state = &relation->forks[fork];
 
-		changed = state->status == FORK_CHANGED;
 		end = state->blocks;
 		state->status = FORK_CHANGED;
 		state->blocks = blocks;
 		state->remote_blocks = Min(state->remote_blocks, blocks);
+		/* The caller has just logged it: older versions show pages that are gone. */
+		state->truncated_at = XactLastRecEnd;
 	}
 	LWLockRelease(relations_lock);
-	if (changed)
+	if (end > blocks)
 		store_forget(node, fork, blocks, end);
 }
 
@@ -201,7 +203,7 @@ relation_forget(RelFileNode node, ForkNumber fork)
 			hash_search(relations, &node, HASH_REMOVE, NULL);
 	}
 	LWLockRelease(relations_lock);
-	if (old.status == FORK_CHANGED)
+	if (old.status == FORK_CHANGED || old.status == FORK_REMOTE)
 		store_forget(node, fork, 0, old.blocks);
 }
 
@@ -220,4 +222,30 @@ relation_forget_database(Oid database)
 	}
 	LWLockRelease(relations_lock);
 	store_forget_database(database);
+}
+
+/* The list is made first: callbacks do I/O, which must not be done under the lock. */
+void
+relation_each_local_map(void (*callback) (RelFileNode node, void *arg), void *arg)
+{
+	HASH_SEQ_STATUS scan;
+	KnownRelation *relation;
+	RelFileNode *nodes;
+	long		found = 0;
+
+	LWLockAcquire(relations_lock, LW_SHARED);
+	nodes = palloc_extended(Max(1, hash_get_num_entries(relations)) * sizeof(RelFileNode),
+							MCXT_ALLOC_HUGE);
+	hash_seq_init(&scan, relations);
+	while ((relation = hash_seq_search(&scan)) != NULL)
+	{
+		/* Unlogged relations have an init fork, and no map that would outlive us. */
+		if (relation->forks[FSM_FORKNUM].status == FORK_LOCAL &&
+			relation->forks[INIT_FORKNUM].status != FORK_LOCAL)
+			nodes[found++] = relation->node;
+	}
+	LWLockRelease(relations_lock);
+	for (long i = 0; i < found; i++)
+		callback(nodes[i], arg);
+	pfree(nodes);
 }

@@ -78,6 +78,16 @@ fork_missing(SMgrRelation reln, ForkNumber fork)
 					fork_path(reln, fork))));
 }
 
+static PageKey
+page_key(SMgrRelation reln, ForkNumber fork, BlockNumber block)
+{
+	return (PageKey) {
+		.node = reln->smgr_rnode.node,
+		.fork = fork,
+		.block = block,
+	};
+}
+
 static bool
 is_zero(const char *page)
 {
@@ -173,7 +183,8 @@ compute_unlink(RelFileNodeBackend node, ForkNumber fork, bool is_redo)
 static void
 compute_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool skip_fsync)
 {
-	RelFileNode node = reln->smgr_rnode.node;
+	PageKey		key = page_key(reln, fork, block);
+	BlockNumber written = block + 1;
 	ForkState	state;
 
 	if (is_test(SLOT_EXTEND))
@@ -192,21 +203,32 @@ compute_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page
 	if (state.status == FORK_ABSENT)
 		fork_missing(reln, fork);
 	/* The page before the size: whoever sees the new size must find the page. */
-	if (block < state.blocks || !is_zero(page))
-		store_write(node, fork, block, page);
-	if (!relation_change(node, fork, block + 1))
+	if (block >= state.blocks && is_zero(page))
+		written = 0;
+	else
+		store_write(&key, page);
+	if (!relation_change(key.node, fork, block + 1, written))
 		fork_missing(reln, fork);
 }
 
 static bool
 compute_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber block)
 {
+	PageKey		key = page_key(reln, fork, block);
 	ForkState	state;
 
 	if (is_test(SLOT_PREFETCH))
 		return true;
-	state = relation_fork(reln->smgr_rnode.node, fork);
-	return is_local(reln, state) ? mdprefetch(reln, fork, block) : true;
+	state = relation_fork(key.node, fork);
+	if (is_local(reln, state))
+		return mdprefetch(reln, fork, block);
+	/* Of a fork that nothing is known of yet the first read will tell more. */
+	if (block < state.remote_blocks && !store_has(&key))
+	{
+		client_prefetch(&key, page_since(&key, &state));
+		client_prefetch_send();
+	}
+	return true;
 }
 
 static void
@@ -221,9 +243,20 @@ read_beyond_end(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
 }
 
 static void
+read_remotely(const PageKey *key, const ForkState *state, char *page)
+{
+	XLogRecPtr	since = page_since(key, state);
+
+	client_get_page(key, since, page);
+	/* Redo does not keep checksums up; this server will look at them. */
+	PageSetChecksumInplace((Page) page, key->block);
+	store_cache(key, since, page);
+}
+
+static void
 compute_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
-	RelFileNode node = reln->smgr_rnode.node;
+	PageKey		key = page_key(reln, fork, block);
 	ForkState	state;
 
 	if (is_test(SLOT_READ))
@@ -235,15 +268,18 @@ compute_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 		fork_missing(reln, fork);
 	else if (block >= state.blocks)
 		read_beyond_end(reln, fork, block, page);
-	else if (state.status == FORK_CHANGED && store_read(node, fork, block, page))
-		return;
-	else if (block >= state.remote_blocks)
-		memset(page, 0, BLCKSZ);
 	else
 	{
-		client_get_page(node, fork, block, page);
-		/* Redo does not keep checksums up; this server will look at them. */
-		PageSetChecksumInplace((Page) page, block);
+		if (store_read(&key, page))
+			count(&counters->read_from_store);
+		else if (block < state.remote_blocks)
+			read_remotely(&key, &state, page);
+		else
+		{
+			count(&counters->read_as_zeros);
+			memset(page, 0, BLCKSZ);
+		}
+		read_ahead(&key, &state);
 	}
 }
 
@@ -251,12 +287,12 @@ compute_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 static void
 compute_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool skip_fsync)
 {
-	RelFileNode node = reln->smgr_rnode.node;
+	PageKey		key = page_key(reln, fork, block);
 	ForkState	state;
 
 	if (is_test(SLOT_WRITE))
 		return;
-	state = relation_fork(node, fork);
+	state = relation_fork(key.node, fork);
 	if (is_local(reln, state))
 	{
 		mdwrite(reln, fork, block, page, skip_fsync || !SmgrIsTemp(reln));
@@ -269,8 +305,8 @@ compute_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("could not write block %u of relation \"%s\": it is beyond its end",
 						block, fork_path(reln, fork))));
-	store_write(node, fork, block, page);
-	if (!relation_change(node, fork, block + 1))
+	store_write(&key, page);
+	if (!relation_change(key.node, fork, block + 1, block + 1))
 		fork_missing(reln, fork);
 }
 

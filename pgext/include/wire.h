@@ -86,6 +86,13 @@ wire_put_u32(uint8_t *p, uint32_t v)
 	p[3] = (uint8_t) v;
 }
 
+static inline void
+wire_put_u64(uint8_t *p, uint64_t v)
+{
+	wire_put_u32(p, (uint32_t) (v >> 32));
+	wire_put_u32(p + 4, (uint32_t) v);
+}
+
 static inline RedoTag
 redo_get_tag(const uint8_t *p)
 {
@@ -135,5 +142,30 @@ redo_put_hello(uint8_t *p, uint32_t server_version, uint32_t wal_magic)
 	wire_put_u32(p + 12, wal_magic);
 	wire_put_u32(p + 16, WIRE_PAGE_BYTES);
 }
+
+/*
+ * Pagestream v3, docs/wire-protocol.md; the TypeScript twin is src/protocol/pagestream.ts. An answer
+ * repeats its request behind its own tag.
+ *
+ *   request  tag u8 | request id u64 | request_lsn u64 | not_modified_since u64 | body
+ *   body     tablespace u32 | database u32 | relation u32 | fork u8 [ | block u32 ]  or  database u32
+ */
+enum
+{
+	PAGESTREAM_EXISTS = 0,
+	PAGESTREAM_NBLOCKS = 1,
+	PAGESTREAM_GETPAGE = 2,
+	PAGESTREAM_DBSIZE = 3,
+	PAGESTREAM_EXISTS_ANSWER = 100,
+	PAGESTREAM_NBLOCKS_ANSWER = 101,
+	PAGESTREAM_GETPAGE_ANSWER = 102,
+	PAGESTREAM_ERROR = 103,
+	PAGESTREAM_DBSIZE_ANSWER = 104,
+};
+
+#define PAGESTREAM_PREFIX_BYTES (1 + 8 + 8 + 8)
+#define PAGESTREAM_REQUEST_BYTES_MAX (PAGESTREAM_PREFIX_BYTES + 4 + 4 + 4 + 1 + 4)
+/* As request_lsn: the latest version there is. */
+#define PAGESTREAM_LATEST UINT64_MAX
 
 #endif							/* PAGESERVER_WIRE_H */

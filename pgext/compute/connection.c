@@ -1,0 +1,240 @@
+/*
+ * One connection to the page server for each process, through libpq, opened when it first needs a
+ * page. Every wait can be cancelled; an ERROR leaves the connection as it is, with answers under way
+ * that page_client.c knows of.
+ */
+#include "compute/client.h"
+
+#include <poll.h>
+#include <time.h>
+
+#include "libpq-fe.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+
+#define RETRY_MS 100
+#define WAIT_MS 1000
+
+static PGconn *connection;
+static bool streaming;			/* false: an attempt to connect did not get to its end */
+
+bool
+connection_open(void)
+{
+	return streaming;
+}
+
+void
+connection_drop(void)
+{
+	if (connection != NULL)
+		PQfinish(connection);
+	connection = NULL;
+	streaming = false;
+}
+
+/*
+ * Interrupts are served where PostgreSQL allows it. Where it holds them off, because the caller
+ * has a lock, an ERROR is still allowed and lets the lock go: a wait for the network must not be
+ * beyond the reach of a cancel.
+ */
+static void
+serve_interrupts(void)
+{
+	if (CritSectionCount > 0)
+		return;
+	if (InterruptHoldoffCount == 0)
+		CHECK_FOR_INTERRUPTS();
+	else if (ProcDiePending || QueryCancelPending)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceled while waiting for the page server")));
+}
+
+/* Waits until the connection may have something to do, for a second at most. */
+static void
+wait_for(int events)
+{
+	int			happened;
+
+	happened = WaitLatchOrSocket(MyLatch,
+								 WL_EXIT_ON_PM_DEATH | WL_LATCH_SET | WL_TIMEOUT | events,
+								 PQsocket(connection), WAIT_MS, PG_WAIT_EXTENSION);
+	if (happened & WL_LATCH_SET)
+	{
+		ResetLatch(MyLatch);
+		serve_interrupts();
+	}
+}
+
+void
+connection_pause(void)
+{
+	int			happened = WaitLatch(MyLatch,
+									 WL_EXIT_ON_PM_DEATH | WL_LATCH_SET | WL_TIMEOUT,
+									 RETRY_MS, PG_WAIT_EXTENSION);
+
+	if (happened & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	serve_interrupts();
+}
+
+static bool
+finish_connecting(TimestampTz deadline)
+{
+	for (;;)
+	{
+		PostgresPollingStatusType state = PQconnectPoll(connection);
+
+		if (state == PGRES_POLLING_OK)
+			return true;
+		if (state == PGRES_POLLING_FAILED || GetCurrentTimestamp() > deadline)
+			return false;
+		wait_for(state == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE);
+	}
+}
+
+static bool
+start_stream(TimestampTz deadline)
+{
+	char		command[128];
+	PGresult   *result;
+	bool		started;
+
+	snprintf(command, sizeof(command), "pagestream_v3 %s %s", setting_tenant, setting_timeline);
+	if (!PQsendQuery(connection, command))
+		return false;
+	while (PQisBusy(connection))
+	{
+		if (GetCurrentTimestamp() > deadline)
+			return false;
+		wait_for(WL_SOCKET_READABLE);
+		if (!PQconsumeInput(connection))
+			return false;
+	}
+	result = PQgetResult(connection);
+	started = PQresultStatus(result) == PGRES_COPY_BOTH;
+	PQclear(result);
+	return started && PQsetnonblocking(connection, 1) == 0;
+}
+
+bool
+connection_start(TimestampTz deadline)
+{
+	/* A connection string under the name of a database is taken apart; what follows it wins. */
+	const char *const keywords[] = {"dbname", page_server_token == NULL ? NULL : "password", NULL};
+	const char *const values[] = {setting_connection, page_server_token, NULL};
+
+	connection_drop();
+	connection = PQconnectStartParams(keywords, values, 1);
+	streaming = connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
+		finish_connecting(deadline) && start_stream(deadline);
+	return streaming;
+}
+
+/* Waits without a latch, as the postmaster has none. */
+static bool
+answered_before(int seconds, char **bytes, int *length)
+{
+	time_t		deadline = time(NULL) + seconds;
+
+	while ((*length = PQgetCopyData(connection, bytes, 1)) == 0)
+	{
+		struct pollfd socket = {.fd = PQsocket(connection), .events = POLLIN};
+
+		if (time(NULL) > deadline || (poll(&socket, 1, WAIT_MS) < 0 && errno != EINTR) ||
+			!PQconsumeInput(connection))
+			return false;
+	}
+	return *length > 0;
+}
+
+uint8 *
+connection_try(const Request *request, int seconds, int *length)
+{
+	char		timeout[16],
+				command[128];
+	const char *const keywords[] = {
+		"dbname", "connect_timeout", page_server_token == NULL ? NULL : "password", NULL
+	};
+	const char *const values[] = {setting_connection, timeout, page_server_token, NULL};
+	PGresult   *result;
+	ExecStatusType status;
+	char	   *bytes;
+	uint8	   *copy;
+
+	snprintf(timeout, sizeof(timeout), "%d", seconds);
+	snprintf(command, sizeof(command), "pagestream_v3 %s %s", setting_tenant, setting_timeline);
+	connection = PQconnectdbParams(keywords, values, 1);
+	if (PQstatus(connection) != CONNECTION_OK)
+		return NULL;
+	result = PQexec(connection, command);
+	status = PQresultStatus(result);
+	PQclear(result);
+	if (status != PGRES_COPY_BOTH || !connection_put(request->bytes, request->length) ||
+		PQflush(connection) != 0 || !answered_before(seconds, &bytes, length))
+		return NULL;
+	copy = palloc(*length);
+	memcpy(copy, bytes, *length);
+	PQfreemem(bytes);
+	return copy;
+}
+
+char *
+connection_problem(void)
+{
+	const char *said = connection == NULL ? "out of memory" : PQerrorMessage(connection);
+	char	   *problem = pstrdup(said[0] == '\0' ? "it closed the connection" : said);
+
+	for (char *end = problem + strlen(problem); end > problem && end[-1] == '\n';)
+		*--end = '\0';
+	return problem;
+}
+
+bool
+connection_put(const uint8 *bytes, int length)
+{
+	return PQputCopyData(connection, (const char *) bytes, length) == 1;
+}
+
+bool
+connection_flush(bool wait)
+{
+	int			left;
+
+	while ((left = PQflush(connection)) == 1 && wait)
+	{
+		wait_for(WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE);
+		if (!PQconsumeInput(connection))
+			return false;
+	}
+	return left >= 0;
+}
+
+uint8 *
+connection_get(int *length)
+{
+	uint8	   *copy;
+	char	   *bytes;
+
+	while ((*length = PQgetCopyData(connection, &bytes, 1)) == 0)
+	{
+		/* What was put without waiting may still have to go. */
+		wait_for(PQflush(connection) == 1 ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE :
+				 WL_SOCKET_READABLE);
+		if (!PQconsumeInput(connection))
+			return NULL;
+	}
+	if (*length < 0)
+	{
+		/* The stream has ended: its result says why. */
+		PQclear(PQgetResult(connection));
+		return NULL;
+	}
+	/* Memory that an ERROR gives back. */
+	copy = palloc(*length);
+	memcpy(copy, bytes, *length);
+	PQfreemem(bytes);
+	return copy;
+}

@@ -51,11 +51,6 @@ extern bool connection_put(const uint8 *bytes, int length);
 extern bool connection_flush(bool wait);
 /* Waits for the next message; palloc'd. NULL: the connection has ended. */
 extern uint8 *connection_get(int *length);
-/*
- * All of it once, by the postmaster, which can neither wait on a latch nor be interrupted: connects and
- * gives the answer to a request. NULL: connection_problem() says why.
- */
-extern uint8 *connection_try(const Request *request, int seconds, int *length);
 /* palloc'd. */
 extern char *connection_problem(void);
 /* Sleeps a moment; serves interrupts. */

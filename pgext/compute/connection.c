@@ -5,9 +5,6 @@
  */
 #include "compute/client.h"
 
-#include <poll.h>
-#include <time.h>
-
 #include "libpq-fe.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -131,54 +128,6 @@ connection_start(TimestampTz deadline)
 	streaming = connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
 		finish_connecting(deadline) && start_stream(deadline);
 	return streaming;
-}
-
-/* Waits without a latch, as the postmaster has none. */
-static bool
-answered_before(int seconds, char **bytes, int *length)
-{
-	time_t		deadline = time(NULL) + seconds;
-
-	while ((*length = PQgetCopyData(connection, bytes, 1)) == 0)
-	{
-		struct pollfd socket = {.fd = PQsocket(connection), .events = POLLIN};
-
-		if (time(NULL) > deadline || (poll(&socket, 1, WAIT_MS) < 0 && errno != EINTR) ||
-			!PQconsumeInput(connection))
-			return false;
-	}
-	return *length > 0;
-}
-
-uint8 *
-connection_try(const Request *request, int seconds, int *length)
-{
-	char		timeout[16],
-				command[128];
-	const char *const keywords[] = {
-		"dbname", "connect_timeout", page_server_token == NULL ? NULL : "password", NULL
-	};
-	const char *const values[] = {setting_connection, timeout, page_server_token, NULL};
-	PGresult   *result;
-	ExecStatusType status;
-	char	   *bytes;
-	uint8	   *copy;
-
-	snprintf(timeout, sizeof(timeout), "%d", seconds);
-	snprintf(command, sizeof(command), "pagestream_v3 %s %s", setting_tenant, setting_timeline);
-	connection = PQconnectdbParams(keywords, values, 1);
-	if (PQstatus(connection) != CONNECTION_OK)
-		return NULL;
-	result = PQexec(connection, command);
-	status = PQresultStatus(result);
-	PQclear(result);
-	if (status != PGRES_COPY_BOTH || !connection_put(request->bytes, request->length) ||
-		PQflush(connection) != 0 || !answered_before(seconds, &bytes, length))
-		return NULL;
-	copy = palloc(*length);
-	memcpy(copy, bytes, *length);
-	PQfreemem(bytes);
-	return copy;
 }
 
 char *

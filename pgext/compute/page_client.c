@@ -6,8 +6,6 @@
  */
 #include "compute/client.h"
 
-#include "catalog/pg_database.h"
-#include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
@@ -18,8 +16,6 @@
 /* Of those, how many may be asked ahead: the rest is for what is wanted now. */
 #define AHEAD_MAX (RING - 8)
 #define SIZE_REQUESTS 2
-/* At the start the page server, which starts us, must be there. */
-#define CHECK_SECONDS 10
 
 typedef enum PlaceState
 {
@@ -359,12 +355,7 @@ client_get_page(const PageKey *key, XLogRecPtr since, char *page)
 		Place	   *at = place(exchange(&request, 1));
 
 		if (at->answer.error != NULL)
-		{
-			char		what[32];
-
-			snprintf(what, sizeof(what), "block %u", key->block);
-			fail(what, key, at->answer.error);
-		}
+			fail(psprintf("block %u", key->block), key, at->answer.error);
 		memcpy(page, at->answer.page, BLCKSZ);
 		forget_answer(at);
 	}
@@ -378,21 +369,17 @@ client_get_size(RelFileNode node, ForkNumber fork, BlockNumber *blocks)
 		{.tag = PAGESTREAM_EXISTS, .key = key, .since = start_lsn},
 		{.tag = PAGESTREAM_NBLOCKS, .key = key, .since = start_lsn},
 	};
-	uint64		first;
-	const Answer *exists,
-			   *size;
+	uint64		first = exchange(requests, SIZE_REQUESTS);
+	const Answer *exists = &place(first)->answer;
+	const Answer *size = &place(first + 1)->answer;
 
 	count(&counters->sizes_asked);
-	first = exchange(requests, SIZE_REQUESTS);
-	exists = &place(first)->answer;
-	size = &place(first + 1)->answer;
 	if (exists->error != NULL)
 		fail("the size", &key, exists->error);
 	/* Of a relation that is not there the size is an error: that is expected. */
 	if (exists->exists && size->error != NULL)
 		fail("the size", &key, size->error);
 	*blocks = exists->exists ? size->blocks : 0;
-	forget_answer(place(first + 1));
 	return exists->exists;
 }
 
@@ -410,42 +397,4 @@ client_get_database_size(Oid database)
 				 errmsg("could not read the size of database %u from the page server: %s",
 						database, answer->error)));
 	return answer->bytes;
-}
-
-/* ---- at the start ---- */
-
-static void
-refuse_start(const char *problem)
-{
-	ereport(FATAL,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("the page server does not serve timeline %s of tenant %s: %s",
-					setting_timeline, setting_tenant, problem),
-			 errhint("Is it running at \"%s\", and are the ids and the token right?",
-					 setting_connection)));
-}
-
-void
-client_check(void)
-{
-	/* pg_database: whether it is there is of no interest, whether there is an answer is. */
-	Request		request = {
-		.tag = PAGESTREAM_EXISTS,
-		.key = {.node = {.spcNode = GLOBALTABLESPACE_OID, .relNode = DatabaseRelationId}},
-		.since = start_lsn,
-	};
-	Answer		answer = {0};
-	const char *problem;
-	uint8	   *bytes;
-	int			length;
-
-	message_encode(&request, 1);
-	bytes = connection_try(&request, CHECK_SECONDS, &length);
-	if (bytes == NULL)
-		refuse_start(connection_problem());
-	problem = message_decode(&request, bytes, length, &answer);
-	if (problem != NULL || answer.error != NULL)
-		refuse_start(problem != NULL ? problem : answer.error);
-	pfree(bytes);
-	connection_drop();
 }

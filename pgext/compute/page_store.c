@@ -1,258 +1,15 @@
 /*
- * The store of pages: one bounded local file of slots, and an index of it in shared memory. It holds
- * pages that may not leave yet, and besides, as a cache, pages that may. A slot is reached only under
- * the lock that guards the index; its checksum is kept in memory, so a file that was damaged or
- * truncated is noticed.
+ * Pages that are kept here: those that may not leave yet, and as a cache those that may. What is
+ * written always finds its way: to a slot (slots.c), or without one to the page server, by the WAL that
+ * made it or as a whole.
  */
-#include "compute/compute.h"
+#include "compute/slots.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include "access/transam.h"
 #include "access/xloginsert.h"
 #include "catalog/pg_tablespace_d.h"
-#include "common/file_perm.h"
 #include "miscadmin.h"
-#include "port/pg_crc32c.h"
 #include "postmaster/interrupt.h"
 #include "storage/bufpage.h"
-#include "storage/fd.h"
-#include "storage/procarray.h"
-#include "storage/shmem.h"
-#include "utils/hsearch.h"
-
-#define STORE_FILE "pageserver.pages"
-/* Slots looked at to find one whose page may leave: then it is better to do without. */
-#define SCAN_MAX 4096
-/* A page that is read again is passed over so often by the search. */
-#define USES_MAX 3
-/*
- * Slots above the limit, for pages that must find room. WAL travels through a WAL sender, which reads
- * shared catalogs when it logs in: those pages must not wait for WAL that waits for them.
- */
-#define RESERVE 128
-
-typedef struct Slot
-{
-	PageKey		key;
-	bool		taken;
-	uint8		uses;
-	uint8		reason;			/* KeepReason */
-	TransactionId newest;		/* with KEEP_TRANSACTION */
-	uint32		next_free;		/* when not taken; NO_SLOT ends the list */
-	pg_crc32c	crc;
-	XLogRecPtr	lsn;			/* of the page */
-} Slot;
-
-typedef struct IndexEntry
-{
-	PageKey		key;
-	uint32		slot;
-} IndexEntry;
-
-typedef struct StoreState
-{
-	uint32		given;			/* slots 0..given-1 have been used */
-	uint32		taken;			/* of those, the ones that hold a page */
-	uint32		first_free;
-	uint32		hand;			/* where the next search begins */
-	Slot		slots[FLEXIBLE_ARRAY_MEMBER];
-} StoreState;
-
-#define NO_SLOT PG_UINT32_MAX
-
-/* What decides whether pages may leave. */
-typedef struct Horizon
-{
-	XLogRecPtr	page_server;
-	TransactionId oldest;
-} Horizon;
-
-static HTAB *pages;
-static StoreState *store;
-static int	store_fd = -1;
-
-static uint32
-slots_max(void)
-{
-	return (uint32) setting_page_store_mb * (1024 * 1024 / BLCKSZ);
-}
-
-static Size
-state_size(void)
-{
-	return add_size(offsetof(StoreState, slots),
-					mul_size(slots_max() + RESERVE, sizeof(Slot)));
-}
-
-Size
-store_shmem_size(void)
-{
-	return add_size(state_size(),
-					hash_estimate_size(slots_max() + RESERVE, sizeof(IndexEntry)));
-}
-
-void
-store_shmem_init(void)
-{
-	HASHCTL		control = {.keysize = sizeof(PageKey), .entrysize = sizeof(IndexEntry)};
-	bool		found;
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	store = ShmemInitStruct("pageserver page store", state_size(), &found);
-	if (!found)
-	{
-		memset(store, 0, offsetof(StoreState, slots));
-		store->first_free = NO_SLOT;
-	}
-	/* All entries from the start: later there may be no shared memory left for them. */
-	pages = ShmemInitHash("pageserver pages", slots_max() + RESERVE, slots_max() + RESERVE,
-						  &control, HASH_ELEM | HASH_BLOBS);
-	LWLockRelease(AddinShmemInitLock);
-}
-
-/* The store's file, opened by each process when it first needs it, and kept. */
-static int
-open_store(void)
-{
-	if (store_fd < 0)
-	{
-		ReserveExternalFD();
-		store_fd = open(STORE_FILE, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode);
-		if (store_fd < 0)
-		{
-			ReleaseExternalFD();
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", STORE_FILE)));
-		}
-	}
-	return store_fd;
-}
-
-static pg_crc32c
-checksum(const char *page)
-{
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, page, BLCKSZ);
-	FIN_CRC32C(crc);
-	return crc;
-}
-
-/* ---- slots; all under the exclusive lock, but for find and transfers ---- */
-
-static Slot *
-find(const PageKey *key)
-{
-	IndexEntry *entry = hash_search(pages, key, HASH_FIND, NULL);
-
-	return entry == NULL ? NULL : &store->slots[entry->slot];
-}
-
-static bool
-read_slot(int fd, const Slot *slot, char *page)
-{
-	return pread(fd, page, BLCKSZ, (off_t) (slot - store->slots) * BLCKSZ) == BLCKSZ &&
-		checksum(page) == slot->crc;
-}
-
-static bool
-write_slot(int fd, Slot *slot, const char *page)
-{
-	slot->crc = checksum(page);
-	return pwrite(fd, page, BLCKSZ, (off_t) (slot - store->slots) * BLCKSZ) == BLCKSZ;
-}
-
-static Horizon
-horizon_now(void)
-{
-	return (Horizon) {
-		.page_server = lsn_page_server(),
-		.oldest = GetOldestActiveTransactionId(),
-	};
-}
-
-static bool
-may_leave(const Slot *slot, const Horizon *horizon)
-{
-	if (slot->lsn > horizon->page_server)
-		return false;
-	return slot->reason == KEEP_NOT ||
-		(slot->reason == KEEP_TRANSACTION &&
-		 TransactionIdPrecedes(slot->newest, horizon->oldest));
-}
-
-static void
-release(Slot *slot)
-{
-	hash_search(pages, &slot->key, HASH_REMOVE, NULL);
-	slot->taken = false;
-	slot->next_free = store->first_free;
-	store->first_free = slot - store->slots;
-	store->taken--;
-}
-
-/* Lets the least used page go that may; false when too many may not. */
-static bool
-let_one_go(const Horizon *horizon)
-{
-	Slot	   *chosen = NULL;
-
-	for (int looked = 0; looked < SCAN_MAX && looked < (int) (store->given * (USES_MAX + 1));
-		 looked++)
-	{
-		Slot	   *slot = &store->slots[store->hand];
-
-		store->hand = (store->hand + 1) % store->given;
-		if (!slot->taken || !may_leave(slot, horizon))
-			continue;
-		if (chosen == NULL || slot->uses < chosen->uses)
-			chosen = slot;
-		if (slot->uses == 0)
-			break;
-		slot->uses--;
-	}
-	if (chosen == NULL)
-		return false;
-	/* First the LSN, then it is gone: whoever does not find it here must ask for this version. */
-	lsn_raise(&chosen->key, chosen->lsn);
-	release(chosen);
-	count(&counters->left);
-	return true;
-}
-
-/* A slot for a page that has none; NULL when there is no room for it. */
-static Slot *
-add(const PageKey *key, uint32 limit, const Horizon *horizon)
-{
-	IndexEntry *entry;
-	Slot	   *slot;
-
-	if (store->taken >= limit && !(store->taken > 0 && let_one_go(horizon)))
-		return NULL;
-	/* The reserve has been used: one was let go, and still there are too many. */
-	if (store->taken >= limit)
-		return NULL;
-	entry = hash_search(pages, key, HASH_ENTER_NULL, NULL);
-	if (entry == NULL)
-		return NULL;
-	if (store->first_free != NO_SLOT)
-	{
-		slot = &store->slots[store->first_free];
-		store->first_free = slot->next_free;
-	}
-	else
-		slot = &store->slots[store->given++];
-	entry->slot = slot - store->slots;
-	slot->key = *key;
-	slot->taken = true;
-	slot->uses = 1;
-	store->taken++;
-	return slot;
-}
 
 /* ---- reading ---- */
 
@@ -262,7 +19,7 @@ store_has(const PageKey *key)
 	bool		has;
 
 	LWLockAcquire(store_lock, LW_SHARED);
-	has = find(key) != NULL;
+	has = slot_find(key) != NULL;
 	LWLockRelease(store_lock);
 	return has;
 }
@@ -281,14 +38,14 @@ damaged(const PageKey *key)
 bool
 store_read(const PageKey *key, char *page)
 {
-	int			fd = open_store();
 	Slot	   *slot;
 	Horizon		horizon;
 	bool		good;
 
+	slots_open();
 	LWLockAcquire(store_lock, LW_SHARED);
-	slot = find(key);
-	good = slot != NULL && read_slot(fd, slot, page);
+	slot = slot_find(key);
+	good = slot != NULL && slot_read(slot, page);
 	if (good && slot->uses < USES_MAX)
 		slot->uses++;
 	LWLockRelease(store_lock);
@@ -298,17 +55,17 @@ store_read(const PageKey *key, char *page)
 	/* It may have been written while we read, which bufmgr.c rules out but pg_prewarm does not. */
 	horizon = horizon_now();
 	LWLockAcquire(store_lock, LW_EXCLUSIVE);
-	slot = find(key);
-	good = slot != NULL && read_slot(fd, slot, page);
+	slot = slot_find(key);
+	good = slot != NULL && slot_read(slot, page);
 	if (!good && slot != NULL)
 	{
-		if (!may_leave(slot, &horizon))
+		if (!slot_may_leave(slot, &horizon))
 			damaged(key);
 		ereport(LOG,
 				(errmsg("a page in file \"%s\" is damaged: the page server has it too",
 						STORE_FILE)));
 		lsn_raise(key, slot->lsn);
-		release(slot);
+		slot_release(slot);
 	}
 	LWLockRelease(store_lock);
 	return good;
@@ -326,12 +83,12 @@ typedef struct PageToKeep
 } PageToKeep;
 
 static bool
-put(int fd, Slot *slot, const PageToKeep *kept)
+put(Slot *slot, const PageToKeep *kept)
 {
 	slot->reason = kept->reason;
 	slot->newest = kept->newest;
 	slot->lsn = kept->lsn;
-	return write_slot(fd, slot, kept->page);
+	return slot_write(slot, kept->page);
 }
 
 /* Pages that must not wait for the log, or be behind it, may use the reserve. */
@@ -341,7 +98,7 @@ limit_for(const PageToKeep *kept)
 	bool		important = kept->key.node.spcNode == GLOBALTABLESPACE_OID ||
 		kept->reason == KEEP_SEQUENCE;
 
-	return slots_max() + (important ? RESERVE : 0);
+	return important ? slots_max_with_reserve() : slots_max();
 }
 
 /*
@@ -351,24 +108,24 @@ limit_for(const PageToKeep *kept)
 static bool
 keep(const PageToKeep *kept)
 {
-	int			fd = open_store();
 	Slot	   *slot;
 	Horizon		horizon;
 	bool		done;
 
+	slots_open();
 	LWLockAcquire(store_lock, LW_SHARED);
-	slot = find(&kept->key);
-	done = slot != NULL && put(fd, slot, kept);
+	slot = slot_find(&kept->key);
+	done = slot != NULL && put(slot, kept);
 	LWLockRelease(store_lock);
 	if (done || slot != NULL)
 		return done;
 
 	horizon = horizon_now();
 	LWLockAcquire(store_lock, LW_EXCLUSIVE);
-	slot = find(&kept->key);
+	slot = slot_find(&kept->key);
 	if (slot == NULL)
-		slot = add(&kept->key, limit_for(kept), &horizon);
-	done = slot != NULL && put(fd, slot, kept);
+		slot = slot_add(&kept->key, limit_for(kept), &horizon);
+	done = slot != NULL && put(slot, kept);
 	LWLockRelease(store_lock);
 	return done;
 }
@@ -392,9 +149,9 @@ do_without(PageToKeep *kept, char *copy)
 		count(&counters->left);
 	LWLockAcquire(store_lock, LW_EXCLUSIVE);
 	lsn_raise(&kept->key, kept->lsn);
-	slot = find(&kept->key);
+	slot = slot_find(&kept->key);
 	if (slot != NULL)
-		release(slot);
+		slot_release(slot);
 	LWLockRelease(store_lock);
 }
 
@@ -425,9 +182,9 @@ store_cache(const PageKey *key, XLogRecPtr since, const char *page)
 {
 	PageToKeep	kept = {.key = *key, .page = page, .reason = KEEP_NOT};
 	Horizon		horizon = {0};
-	int			fd = open_store();
 	bool		full;
 
+	slots_open();
 	LWLockAcquire(store_lock, LW_SHARED);
 	full = store->taken >= slots_max();
 	LWLockRelease(store_lock);
@@ -435,12 +192,12 @@ store_cache(const PageKey *key, XLogRecPtr since, const char *page)
 		horizon = horizon_now();
 	LWLockAcquire(store_lock, LW_EXCLUSIVE);
 	/* Whoever reads past the buffers (pg_prewarm) may have been overtaken by a newer version. */
-	if (find(key) == NULL && lsn_last_written(key) <= since)
+	if (slot_find(key) == NULL && lsn_last_written(key) <= since)
 	{
-		Slot	   *slot = add(key, slots_max(), &horizon);
+		Slot	   *slot = slot_add(key, slots_max(), &horizon);
 
-		if (slot != NULL && !put(fd, slot, &kept))
-			release(slot);
+		if (slot != NULL && !put(slot, &kept))
+			slot_release(slot);
 	}
 	LWLockRelease(store_lock);
 }
@@ -459,9 +216,9 @@ store_forget(RelFileNode node, ForkNumber fork, BlockNumber from, BlockNumber en
 	{
 		for (key.block = from; key.block < end; key.block++)
 		{
-			slot = find(&key);
+			slot = slot_find(&key);
 			if (slot != NULL)
-				release(slot);
+				slot_release(slot);
 		}
 	}
 	else
@@ -470,7 +227,7 @@ store_forget(RelFileNode node, ForkNumber fork, BlockNumber from, BlockNumber en
 		{
 			if (slot->taken && RelFileNodeEquals(slot->key.node, node) &&
 				slot->key.fork == fork && slot->key.block >= from)
-				release(slot);
+				slot_release(slot);
 		}
 	}
 	LWLockRelease(store_lock);
@@ -483,7 +240,7 @@ store_forget_database(Oid database)
 	for (Slot *slot = store->slots; slot < store->slots + store->given; slot++)
 	{
 		if (slot->taken && slot->key.node.dbNode == database)
-			release(slot);
+			slot_release(slot);
 	}
 	LWLockRelease(store_lock);
 }
@@ -502,7 +259,7 @@ store_use(void)
 	{
 		const Slot *slot = &store->slots[at];
 
-		if (slot->taken && !may_leave(slot, &horizon))
+		if (slot->taken && !slot_may_leave(slot, &horizon))
 			use.kept[slot->reason]++;
 	}
 	LWLockRelease(store_lock);

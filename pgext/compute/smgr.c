@@ -3,7 +3,7 @@
  * file of md.c, a fork of the page server's, or one of those that was changed here (compute.h).
  * Local files are never synced: the directory is disposable.
  */
-#include "compute/compute.h"
+#include "compute/smgr_test.h"
 
 #include "access/xlog.h"
 #include "common/relpath.h"
@@ -12,30 +12,6 @@
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
 #include "storage/md.h"
-
-/* ---- self-test: which callbacks are reached ---- */
-
-typedef enum Slot
-{
-	SLOT_CLOSE, SLOT_CREATE, SLOT_EXISTS, SLOT_UNLINK, SLOT_EXTEND, SLOT_PREFETCH, SLOT_READ,
-	SLOT_WRITE, SLOT_WRITEBACK, SLOT_NBLOCKS, SLOT_TRUNCATE, SLOT_COUNT
-} Slot;
-
-static const char *const slot_names[SLOT_COUNT] = {
-	"close", "create", "exists", "unlink", "extend", "prefetch", "read", "write", "writeback",
-	"nblocks", "truncate",
-};
-
-static bool testing;
-static bool reached[SLOT_COUNT];
-
-static bool
-is_test(Slot slot)
-{
-	if (unlikely(testing))
-		reached[slot] = true;
-	return unlikely(testing);
-}
 
 /* ---- what is known of a fork ---- */
 
@@ -387,38 +363,4 @@ smgr_install(void)
 	if (problem != NULL)
 		ereport(FATAL,
 				(errmsg("the storage manager cannot be replaced: %s", problem)));
-}
-
-/* A relation of this number cannot exist: OIDs that high are given out last of all. */
-void
-smgr_self_test(void)
-{
-	RelFileNode nobody = {PG_UINT32_MAX, PG_UINT32_MAX, PG_UINT32_MAX};
-	SMgrRelation reln = smgropen(nobody, InvalidBackendId);
-	ForkNumber	fork = MAIN_FORKNUM;
-	BlockNumber blocks = 0;
-	char		page[BLCKSZ] = {0};
-
-	testing = true;
-	smgrcreate(reln, fork, false);
-	(void) smgrexists(reln, fork);
-	smgrextend(reln, fork, 0, page, true);
-	(void) smgrprefetch(reln, fork, 0);
-	smgrread(reln, fork, 0, page);
-	smgrwrite(reln, fork, 0, page, true);
-	smgrwriteback(reln, fork, 0, 1);
-	(void) smgrnblocks(reln, fork);
-	smgrtruncate2(reln, &fork, 1, &blocks, &blocks);
-	smgrdounlinkall(&reln, 1, false);
-	smgrclose(reln);
-	testing = false;
-	for (int slot = 0; slot < SLOT_COUNT; slot++)
-	{
-		if (!reached[slot])
-			ereport(FATAL,
-					(errmsg("this server was compiled so that its storage manager's %s cannot be "
-							"replaced", slot_names[slot]),
-					 errhint("Use the server program of a distribution this library was tried "
-							 "with.")));
-	}
 }

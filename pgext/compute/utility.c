@@ -8,6 +8,8 @@
 #undef ENABLE_GSS
 #include "libpq/auth.h"
 
+#include <sys/stat.h>
+
 #include "catalog/objectaccess.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
@@ -61,12 +63,15 @@ check_alter_database(const AlterDatabaseStmt *statement)
 
 /*
  * The page server keeps relations of the default tablespaces only. In-place tablespaces, which need
- * a developer's setting to be made, are left to those who know what they do.
+ * a developer's setting to be made, are left to those who know what they do; and locations that no
+ * server would take, to the server's own words.
  */
 static void
 check_create_tablespace(const CreateTableSpaceStmt *statement)
 {
-	if (statement->location[0] != '\0')
+	struct stat location;
+
+	if (is_absolute_path(statement->location) && stat(statement->location, &location) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("tablespaces are not possible on a compute without disks"),

@@ -6,15 +6,21 @@
 //   --set name=value   a PostgreSQL setting of both servers (repeatable)
 //   --source DIR       unpacked sources of PostgreSQL 15; without, apt-get source is asked
 //   --connections N    tests that run at a time; with 128kB of buffers no more than one finds enough
-//   --keep             leave the suites' outputs
+//   --kill             both servers are killed (SIGKILL) between groups of tests; the stock one recovers,
+//                      the other is booted anew from a base backup
+//   --keep             leave the suites' outputs, and the differences
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findCompute, startCompute } from "../../src/io/compute.ts";
+import { findPostgres } from "../../src/io/postgres.ts";
+import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 import { removeServer } from "../support/computes.ts";
 import { PG_BIN, postgresIdentity, postgresTempDir } from "../support/postgres.ts";
-import { differences, prepareSuite, runSuite } from "./regress.ts";
+import { type Suite, differences, prepareSuite, runSuite } from "./regress.ts";
 import { ServerUnderTest } from "./server.ts";
 
 const { values: options } = parseArgs({
@@ -22,6 +28,7 @@ const { values: options } = parseArgs({
     set: { type: "string", multiple: true, default: [] },
     source: { type: "string" },
     connections: { type: "string", default: "20" },
+    kill: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
   },
 });
@@ -30,6 +37,8 @@ const settings = Object.fromEntries(
 );
 /** pg_regress creates it. */
 const DATABASE = "regression";
+const KILLED_POLL_MS = 20;
+const CHILDREN_END_MS = 500;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const problems: string[] = [];
 
@@ -86,15 +95,70 @@ function checkData(port: number, when: string): void {
   });
 }
 
-/** Boots a compute; gives its port. */
-async function boot(server: ServerUnderTest, timeline: string, diskless: boolean): Promise<number> {
-  const begun = performance.now();
-  const job = await server.done(await server.client.startCompute({ timeline, diskless, settings }));
-  const compute = job.result?.compute;
-  if (compute === undefined) throw new Error("the job says nothing of its compute");
-  const steps = job.steps.map(({ name, ms }) => `${name} ${Math.round(ms)} ms`).join(", ");
-  say(`${timeline}: booted in ${Math.round(performance.now() - begun)} ms (${steps})`);
-  return compute.port;
+/** A compute of the page server, and how it is killed and comes back. */
+class Subject {
+  private readonly server: ServerUnderTest;
+  readonly timeline: string;
+  private readonly pages: "diskless" | "full-copy";
+  private compute: ComputeInfo | undefined;
+
+  constructor(server: ServerUnderTest, timeline: string, pages: "diskless" | "full-copy") {
+    this.server = server;
+    this.timeline = timeline;
+    this.pages = pages;
+  }
+
+  get port(): number {
+    return this.compute!.port;
+  }
+
+  async boot(): Promise<void> {
+    const begun = performance.now();
+    const request = { timeline: this.timeline, diskless: this.pages === "diskless", settings };
+    const job = await this.server.done(await this.server.client.startCompute(request));
+    this.compute = job.result!.compute!;
+    const steps = job.steps.map(({ name, ms }) => `${name} ${Math.round(ms)} ms`).join(", ");
+    say(`${this.timeline}: booted in ${Math.round(performance.now() - begun)} ms (${steps})`);
+  }
+
+  async stop(): Promise<void> {
+    await this.server.done(await this.server.client.stopCompute(this.timeline));
+  }
+
+  /** SIGKILL; then a stock server recovers where it was, and one without disks is booted anew. */
+  async kill(): Promise<void> {
+    const { dir } = this.compute!;
+    const { pid } = (await findCompute(dir))!;
+    process.kill(pid, "SIGKILL");
+    while ((await findCompute(dir)) !== undefined) await sleep(KILLED_POLL_MS);
+    // Its children notice by themselves, and hold its shared memory until then.
+    await sleep(CHILDREN_END_MS);
+    if (this.pages === "full-copy") {
+      await startCompute(await findPostgres({ major: 15, binDir: PG_BIN }), dir);
+      return;
+    }
+    await this.stop();
+    await this.boot();
+  }
+}
+
+async function suiteOn(subject: Subject, suite: Suite, home: string) {
+  const got = await runSuite(suite, {
+    port: () => subject.port,
+    outputDir: path.join(home, subject.timeline),
+    connections: Number(options.connections),
+    pause: options.kill ? () => subject.kill() : undefined,
+  });
+  say(`${subject.timeline}: ${got.size} tests`);
+  return got;
+}
+
+function compareDumps(what: string, wanted: string, got: string): void {
+  attempt(`pg_dump ${what}`, () => {
+    const lines = got.split("\n");
+    const line = wanted.split("\n").findIndex((text, i) => text !== lines[i]);
+    if (line >= 0) throw new Error(`line ${line + 1}: ${lines[line]}`);
+  });
 }
 
 async function verify(server: ServerUnderTest, home: string): Promise<readonly string[]> {
@@ -103,30 +167,29 @@ async function verify(server: ServerUnderTest, home: string): Promise<readonly s
   await server.client.createTimeline({ name: "plain" });
   await server.reached("plain", ({ state }) => state === "Active");
   await server.client.createTimeline({ name: "diskless", ancestor_name: "plain" });
-  const connections = Number(options.connections);
-  const copied = await boot(server, "plain", false);
-  const plain = await runSuite(suite, copied, path.join(home, "plain"), connections);
-  await server.done(await server.client.stopCompute("plain"));
-  say(`plain: ${plain.size} tests`);
+  const plain = new Subject(server, "plain", "full-copy");
+  await plain.boot();
+  const wanted = await suiteOn(plain, suite, home);
+  const plainDump = dump(plain.port);
+  await plain.stop();
 
-  const port = await boot(server, "diskless", true);
-  const got = await runSuite(suite, port, path.join(home, "diskless"), connections);
-  const different = differences(plain, got);
-  say(`diskless: ${got.size} tests, ${different.length} differ: ${different.join(" ")}`);
-  if (plain.size < 200) problems.push(`only ${plain.size} tests ran`);
+  const diskless = new Subject(server, "diskless", "diskless");
+  await diskless.boot();
+  const got = await suiteOn(diskless, suite, home);
+  const different = differences(wanted, got);
+  say(`${different.length} differ: ${different.join(" ")}`);
+  if (wanted.size < 200) problems.push(`only ${wanted.size} tests ran`);
   for (const name of different) problems.push(`${name} differs`);
-  checkData(port, "after the suite");
-  const before = dump(port);
-  await server.done(await server.client.stopCompute("diskless"));
+  say(`pages: ${sql(diskless.port, "SHOW pageserver.stat")}`.trim());
+  checkData(diskless.port, "after the suite");
+  const before = dump(diskless.port);
+  compareDumps("against the plain server's", plainDump, before);
+  await diskless.stop();
 
-  const again = await boot(server, "diskless", true);
-  attempt("pg_dump of a compute booted anew", () => {
-    const after = dump(again).split("\n");
-    const line = before.split("\n").findIndex((text, i) => text !== after[i]);
-    if (line >= 0) throw new Error(`line ${line + 1}: ${after[line]}`);
-  });
-  checkData(again, "booted anew");
-  await server.done(await server.client.stopCompute("diskless"));
+  await diskless.boot();
+  compareDumps("of a compute booted anew", before, dump(diskless.port));
+  checkData(diskless.port, "booted anew");
+  await diskless.stop();
   return different;
 }
 

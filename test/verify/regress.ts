@@ -46,23 +46,56 @@ async function fetchSource(dir: string): Promise<string> {
   return path.join(dir, found);
 }
 
-/** Runs the whole schedule into `outputDir`, at most `connections` tests at a time; gives each test's output by its name. */
-export async function runSuite(
+export interface SuiteRun {
+  /** Port of the server; asked again after each pause. */
+  readonly port: () => number;
+  readonly outputDir: string;
+  /** Tests that run at a time. */
+  readonly connections: number;
+  /** Called between the groups of tests; undefined: the whole schedule is one run. */
+  readonly pause: (() => Promise<void>) | undefined;
+}
+
+/** Runs the whole schedule; gives each test's output by its name. */
+export async function runSuite(suite: Suite, run: SuiteRun): Promise<ReadonlyMap<string, string>> {
+  fs.mkdirSync(run.outputDir);
+  giveToPostgres(run.outputDir);
+  const whole = path.join(suite.inputDir, "parallel_schedule");
+  if (run.pause === undefined) await runSchedule(suite, run, whole, []);
+  else {
+    const groups = fs
+      .readFileSync(whole, "utf8")
+      .split("\n")
+      .filter((line) => line.startsWith("test:"));
+    for (const [i, group] of groups.entries()) {
+      const schedule = path.join(run.outputDir, `schedule-${i}`);
+      fs.writeFileSync(schedule, `${group}\n`);
+      await runSchedule(suite, run, schedule, i === 0 ? [] : ["--use-existing"]);
+      await run.pause();
+    }
+  }
+  const results = path.join(run.outputDir, "results");
+  const names = fs.readdirSync(results).filter((name) => name.endsWith(".out"));
+  return new Map(
+    names.sort().map((name) => [name, fs.readFileSync(path.join(results, name), "utf8")]),
+  );
+}
+
+async function runSchedule(
   suite: Suite,
-  port: number,
-  outputDir: string,
-  connections: number,
-): Promise<ReadonlyMap<string, string>> {
-  fs.mkdirSync(outputDir);
-  giveToPostgres(outputDir);
+  { port, outputDir, connections }: SuiteRun,
+  schedule: string,
+  more: readonly string[],
+): Promise<void> {
   const args = [
     `--inputdir=${suite.inputDir}`,
     `--outputdir=${outputDir}`,
     `--bindir=${PG_BIN}`,
     `--dlpath=${suite.libraries}`,
-    `--schedule=${path.join(suite.inputDir, "parallel_schedule")}`,
-    ...["--host=127.0.0.1", `--port=${port}`, "--user=postgres", "--max-concurrent-tests=20"],
+    `--schedule=${schedule}`,
+    ...["--host=127.0.0.1", `--port=${port()}`, "--user=postgres", "--max-concurrent-tests=20"],
     `--max-connections=${connections}`,
+    ...more,
   ];
   const program = path.join(path.dirname(pgConfig("--pgxs")), "../test/regress/pg_regress");
   // Its status says whether the output is that of the developers' machine: we compare otherwise.
@@ -75,11 +108,6 @@ export async function runSuite(
   }).catch((error: unknown) => {
     if (!fs.existsSync(path.join(outputDir, "regression.out"))) throw error;
   });
-  const results = path.join(outputDir, "results");
-  const names = fs.readdirSync(results).filter((name) => name.endsWith(".out"));
-  return new Map(
-    names.sort().map((name) => [name, fs.readFileSync(path.join(results, name), "utf8")]),
-  );
 }
 
 /** Names of the tests whose outputs are not equal. */

@@ -6,6 +6,7 @@
 import { assert } from "../../src/core/assert.ts";
 import { mergeAll, planMerge } from "../../src/core/compaction.ts";
 import { Family, type Pin, nextCutoff } from "../../src/core/gc.ts";
+import { holdPins, notKept } from "../../src/core/holds.ts";
 import type { TimelineId } from "../../src/core/ids.ts";
 import { LSN_INVALID, Lsn } from "../../src/core/lsn.ts";
 import { PAGE_BYTES } from "../../src/core/page.ts";
@@ -132,7 +133,7 @@ export class Simulator {
     if (kind < 60) return this.moveCutoff(line, say);
     if (kind < 64) return this.branch(line, say);
     if (kind < 66) return this.removeLine(line, say);
-    if (kind < 70) return this.lease(line, say);
+    if (kind < 70) return this.keep(line, say);
     if (kind < 72) return this.release(line, say);
     if (kind < 74) return this.hold(line, say);
     if (kind < 76) {
@@ -228,16 +229,13 @@ export class Simulator {
     return new Family(this.catalog.timelines());
   }
 
-  private leases(id: TimelineId) {
-    return this.catalog.leases(id).filter(({ expiresAtMs }) => expiresAtMs > this.nowMs);
+  private holdPins(id: TimelineId): readonly Pin[] {
+    return holdPins(this.catalog.holds(id), this.nowMs);
   }
 
   private ownPins(id: TimelineId): readonly Pin[] {
-    const leases = this.leases(id).map(({ lsn, owner, expiresAtMs }): Pin => {
-      return { lsn, reason: { kind: "lease", owner, expiresAtMs } };
-    });
     const held = this.lines.get(id)?.held ?? [];
-    return [...leases, ...held.map((lsn): Pin => ({ lsn, reason: { kind: "reader" } }))];
+    return [...this.holdPins(id), ...held.map((lsn): Pin => ({ lsn, reason: { kind: "reader" } }))];
   }
 
   private moveCutoff(line: Line, say: Say): void {
@@ -253,20 +251,34 @@ export class Simulator {
     this.change((change) => change.putTimeline({ ...entry, cutoff }));
   }
 
-  private lease(line: Line, say: Say): void {
+  /** A lease or a snapshot is made. */
+  private keep(line: Line, say: Say): void {
     const lsn = this.someLsn(line);
-    if (!isPermitted(this.readable(line, this.family()), lsn)) return;
-    say(`lease of ${lsn}`);
+    const readable = this.readable(line, this.family());
+    const isKept = notKept(lsn, readable.cutoff, readable.pinned!, "") === undefined;
+    must(isKept === isPermitted(readable, lsn), () => `${lsn} can be held exactly when it is read`);
+    if (!isKept) return;
+    const timeline = line.id;
+    const isLease = this.random.below(2) === 0;
+    say(`${isLease ? "lease" : "snapshot"} of ${lsn}`);
     const expiresAtMs = this.nowMs + this.random.below(30_000);
-    this.change((change) => change.putLease({ timeline: line.id, lsn, owner: "sim", expiresAtMs }));
+    const name = `at-${this.random.below(5)}`;
+    this.change((change) => {
+      if (isLease) change.putLease({ timeline, lsn, owner: "sim", expiresAtMs });
+      else change.putSnapshot({ timeline, lsn, name, createdAtMs: this.nowMs });
+    });
   }
 
   private release(line: Line, say: Say): void {
-    const leases = this.leases(line.id);
-    if (leases.length === 0) return;
-    const lease = this.random.pick(leases);
-    say(`the lease of ${lease.lsn} is released`);
-    this.change((change) => change.removeLease(lease));
+    const { leases, snapshots } = this.catalog.holds(line.id);
+    if (leases.length + snapshots.length === 0) return;
+    const lease = leases.length > 0 ? this.random.pick(leases) : undefined;
+    const snapshot = snapshots.length > 0 ? this.random.pick(snapshots) : undefined;
+    say(`released: ${lease?.lsn ?? "no lease"}, ${snapshot?.lsn ?? "no snapshot"}`);
+    this.change((change) => {
+      if (lease !== undefined) change.removeLease(lease);
+      if (snapshot !== undefined) change.removeSnapshot(snapshot);
+    });
   }
 
   /** A base backup begins, or all of them end. */
@@ -313,7 +325,7 @@ export class Simulator {
 
   private readable(line: Line, family: Family<TimelineEntry>): Readable {
     const last = line.model.last as Lsn;
-    const pinned = this.leases(line.id).map(({ lsn }) => lsn);
+    const pinned = this.holdPins(line.id).map(({ lsn }) => lsn);
     return { last, cutoff: family.cutoff(line.id), readableFrom: BASE_LSN as Lsn, pinned };
   }
 
@@ -423,7 +435,11 @@ export class Simulator {
       line.store.freeze(line.model.last as Lsn, LSN_INVALID);
       await this.seal(line);
       const entry = this.catalog.timeline(line.id)!;
-      this.change((change) => change.putTimeline({ ...entry, cutoff: line.model.last as Lsn }));
+      const { snapshots } = this.catalog.holds(line.id);
+      this.change((change) => {
+        change.putTimeline({ ...entry, cutoff: line.model.last as Lsn });
+        for (const snapshot of snapshots) change.removeSnapshot(snapshot);
+      });
     }
     const family = this.family();
     for (const line of this.lines.values()) {

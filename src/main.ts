@@ -7,6 +7,7 @@ import { ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.t
 import { keepOutOfCoreDumps } from "./io/core-dumps.ts";
 import { type Log, type LogLevel, createLog } from "./io/log.ts";
 import { Secret } from "./protocol/conninfo.ts";
+import type { CrashPoint } from "./store/crash-points.ts";
 
 /** The settings file that was named, by flag or else by PAGESERVER_CONFIG. Throws ConfigError. */
 export function readConfigFile(named: string | undefined): ConfigFile | undefined {
@@ -47,7 +48,11 @@ function takeSecrets(): Secrets {
 }
 
 /** Runs until SIGINT, SIGTERM or a request to stop, in order; a second signal ends it at once. SIGHUP reads keys again. */
-export async function serve(flags: Flags, configFile?: string): Promise<void> {
+export async function serve(
+  flags: Flags,
+  configFile?: string,
+  crashPoint?: CrashPoint,
+): Promise<void> {
   const secrets = takeSecrets();
   const { config } = loadConfig(flags, process.env, readConfigFile(configFile));
   const level: LogLevel = config.logLevel === "trace" ? "debug" : config.logLevel;
@@ -65,7 +70,8 @@ export async function serve(flags: Flags, configFile?: string): Promise<void> {
   // Before the program can react to it, the signal must not end it either.
   process.on("SIGHUP", () => void running?.reload());
   let running: Program | undefined;
-  const program = await startProgram(config, log, die, secrets).catch((error: unknown) => {
+  const started = startProgram(config, log, die, secrets, crashPoint);
+  const program = await started.catch((error: unknown) => {
     const text = error instanceof Error ? error.message : String(error);
     process.stderr.write(`pageserver: ${text}\n`);
     process.exit(1);

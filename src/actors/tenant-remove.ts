@@ -90,9 +90,11 @@ async function removeStopped(
     timelineReads.delete(id);
     closers.delete(id);
     const path = timelinePath(shared.dataDir, tenant.id, id);
+    shared.crashPoint?.("timeline-removing");
     await removeDirectoryLater(path).catch((error: unknown) =>
       shared.log.warn({ err: error }, `${path} is left; it is removed at the next start`),
     );
+    shared.crashPoint?.("timeline-removed");
   }
   return names;
 }

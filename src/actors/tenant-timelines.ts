@@ -5,7 +5,7 @@ import { LSN_INVALID } from "../core/lsn.ts";
 import type { TimelineId } from "../core/ids.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
 import { timelinePath, walPath } from "../store/data-dir.ts";
-import type { OpenFiles } from "../store/sealed-file.ts";
+import type { LayerFiles } from "../store/layer-files.ts";
 import { TimelineStore } from "../store/timeline-store.ts";
 import type { TenantHandle, TimelineHandle } from "./directory.ts";
 import { type ActorRef, spawn } from "./runtime.ts";
@@ -20,7 +20,7 @@ export interface TenantShared extends Omit<
   "tenantId" | "timelineId" | "catalog" | "openStore" | "walDirectory" | "restart"
 > {
   readonly dataDir: string;
-  readonly files: OpenFiles;
+  readonly files: LayerFiles;
   readonly tenantRestart: RestartPolicy;
   readonly timelineRestart: RestartPolicy;
 }

@@ -8,7 +8,8 @@ import { unreachable } from "../core/assert.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { type Result, err, ok } from "../core/result.ts";
-import { Catalog } from "../store/catalog.ts";
+import { Catalog, openCatalogFile } from "../store/catalog.ts";
+import { catalogWithPoints } from "../store/crash-points.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
 import {
   catalogPath,
@@ -129,10 +130,14 @@ function openHandle(
   }
 }
 
-function openCatalog(id: TenantId, { dataDir, clock }: TenantShared): Catalog {
+function openCatalog(id: TenantId, { dataDir, clock, crashPoint }: TenantShared): Catalog {
   const directory = tenantPath(dataDir, id);
   makeDirectory(directory);
-  const catalog = new Catalog(catalogPath(dataDir, id));
+  const path = catalogPath(dataDir, id);
+  const catalog =
+    crashPoint === undefined
+      ? new Catalog(path)
+      : new Catalog(path, catalogWithPoints(openCatalogFile(path), crashPoint));
   try {
     if (catalog.tenant() === undefined) {
       if (hasTimelines(dataDir, id)) {

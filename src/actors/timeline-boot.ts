@@ -39,6 +39,7 @@ export function boot(state: TimelineState): void {
     nowMs: deps.clock.nowMs,
     onDurable: (upTo) => self.tell({ kind: "synced", life: state, upTo }),
     onFatal: deps.onFatal,
+    crashPoint: deps.crashPoint,
     cancelled: () => state.ended !== undefined,
   });
   state.loading = load.then(

@@ -10,6 +10,7 @@ import type { Catalog } from "../store/catalog.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
 import { OPEN_LAYER_BYTES_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
+import type { CrashPoint } from "../store/crash-points.ts";
 import { DurableFloor } from "../store/durable-floor.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import { StoreCorrupt, type StoreFailed, StoreFull } from "../store/store-errors.ts";
@@ -26,6 +27,7 @@ export interface LoadParts {
   readonly nowMs: () => number;
   readonly onDurable: (upTo: Lsn) => void;
   readonly onFatal: (error: StoreFailed) => void;
+  readonly crashPoint?: CrashPoint | undefined;
   /** True once nobody wants the outcome any more. */
   readonly cancelled: () => boolean;
 }
@@ -99,6 +101,7 @@ function open(parts: LoadParts): Opened {
       start: entry.sealedLsn,
       onDurable: parts.onDurable,
       onFatal: parts.onFatal,
+      crashPoint: parts.crashPoint,
     });
     const intake = new WalIntake({
       pgVersion: entry.pgVersion,

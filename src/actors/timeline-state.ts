@@ -13,6 +13,7 @@ import type { Clock } from "../io/clock.ts";
 import type { Log } from "../io/log.ts";
 import type { Secret } from "../protocol/conninfo.ts";
 import type { Catalog } from "../store/catalog.ts";
+import type { CrashPoint } from "../store/crash-points.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { PageCache } from "../store/page-cache.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
@@ -47,6 +48,8 @@ export interface TimelineDeps {
   readonly walToken?: Secret | undefined;
   /** What is on disk is unknown: the process must stop. */
   readonly onFatal: (error: Error) => void;
+  /** For verifications: store/crash-points.ts. */
+  readonly crashPoint?: CrashPoint | undefined;
 }
 
 /** What a timeline tells itself. `life` is the state that began it: what an earlier life began is not for this one. */

@@ -17,6 +17,7 @@ import type { Log } from "../io/log.ts";
 import { type PostgresPrograms, findPostgres } from "../io/postgres.ts";
 import { prepareRedoTemplate } from "../io/redo-template.ts";
 import type { Secret } from "../protocol/conninfo.ts";
+import { type CrashPoint, filesWithPoints } from "../store/crash-points.ts";
 import { openDataDirectory } from "../store/data-dir.ts";
 import { OpenBudget } from "../store/open-budget.ts";
 import { PageCache } from "../store/page-cache.ts";
@@ -59,16 +60,18 @@ export class DataDirectoryUnusable extends Error {
 /**
  * Starts everything. Throws with a sentence that names what is missing; nothing runs then. `onFatal`:
  * the process must end at once, because what is on disk is unknown or the data lock is lost.
+ * `crashPoint`: for verifications, see store/crash-points.ts.
  */
 export async function startProgram(
   config: Config,
   log: Log,
   onFatal: (error: Error) => void,
   secrets: Secrets = {},
+  crashPoint?: CrashPoint,
 ): Promise<Program> {
   const closers = new Closers(log);
   try {
-    return await start(config, log, onFatal, secrets, closers);
+    return await start(config, log, onFatal, secrets, closers, crashPoint);
   } catch (error) {
     await closers.closeAll();
     throw error;
@@ -81,12 +84,15 @@ async function start(
   onFatal: (error: Error) => void,
   secrets: Secrets,
   closers: Closers,
+  crashPoint: CrashPoint | undefined,
 ): Promise<Program> {
   const dataDir = path.resolve(config.dataDir);
   await lockedDirectory(dataDir, onFatal, closers);
   const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
   const login = await createLogin(config, dataDir, log);
-  const parts = await treeParts({ config, dataDir, log, onFatal, programs, login, secrets });
+  const parts = await treeParts({
+    ...{ config, dataDir, log, onFatal, programs, login, secrets, crashPoint },
+  });
   const { listener } = parts;
   closers.add("open files", () => Promise.resolve(parts.shared.files.closeAll()));
   const tree = await startListening(parts, closers);
@@ -153,6 +159,7 @@ interface Found {
   readonly dataDir: string;
   readonly log: Log;
   readonly onFatal: (error: Error) => void;
+  readonly crashPoint: CrashPoint | undefined;
   readonly programs: PostgresPrograms;
   readonly login: Login;
   readonly secrets: Secrets;
@@ -160,12 +167,14 @@ interface Found {
 
 /** What the tree is made of, the listener open. */
 async function treeParts(found: Found): Promise<TreeParts> {
-  const { config, dataDir, log, onFatal, programs, login, secrets } = found;
+  const { config, dataDir, log, onFatal, programs, login, secrets, crashPoint } = found;
+  const files = new OpenFiles();
   const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
   const shared: TreeParts["shared"] = {
     ...{ dataDir, log, onFatal, clock: systemClock, applicationName: APPLICATION_NAME },
     directory: new Directory(),
-    files: new OpenFiles(),
+    files: crashPoint === undefined ? files : filesWithPoints(files, crashPoint),
+    crashPoint,
     cache: new PageCache(),
     budget: new OpenBudget(),
     tenantRestart: POLICY.tenant,

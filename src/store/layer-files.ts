@@ -48,4 +48,5 @@ export interface LayerFiles {
   trust(path: string): void;
   /** Closes a file that is to be removed. */
   close(path: string): void;
+  closeAll(): void;
 }

@@ -10,6 +10,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { assert } from "../core/assert.ts";
 import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
+import type { CrashPoint } from "./crash-points.ts";
 import { makeDirectory } from "./data-dir.ts";
 import { syncDirectory } from "./layer-writer.ts";
 import {
@@ -34,6 +35,7 @@ export interface WalFilesOptions {
   readonly onDurable: (durable: Lsn) => void;
   /** A write or fsync failed: what was written is unknown, the process must stop. */
   readonly onFatal: (error: StoreFailed) => void;
+  readonly crashPoint?: CrashPoint | undefined;
 }
 
 /** "000000010000000000000002". */
@@ -226,7 +228,9 @@ export class WalFiles {
     let removed = 0;
     for (const segment of this.segments) {
       if (segment >= segmentOf(Math.min(lsn, this.durableLsn))) break;
+      this.options.crashPoint?.("wal-removing");
       fs.rmSync(this.pathOf(segment)!, { force: true });
+      this.options.crashPoint?.("wal-removed");
       this.names.delete(segment);
       removed++;
     }
@@ -262,6 +266,7 @@ export class WalFiles {
     const directory = this.directoryChanged;
     this.full = [];
     this.directoryChanged = false;
+    this.options.crashPoint?.("wal-written");
     try {
       for (const segment of full) await dataSync(segment.fd);
       if (current !== undefined) await dataSync(current.fd);
@@ -272,6 +277,7 @@ export class WalFiles {
       return;
     }
     for (const segment of full) fs.closeSync(segment.fd);
+    this.options.crashPoint?.("wal-synced");
     this.durableLsn = upTo;
     this.options.onDurable(upTo);
   }

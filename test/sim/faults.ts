@@ -69,6 +69,7 @@ export function faultyFiles(files: LayerFiles, faults: Faults): LayerFiles {
     verify: (path, facts) => files.verify(path, facts),
     trust: (path) => files.trust(path),
     close: (path) => files.close(path),
+    closeAll: () => files.closeAll(),
   };
 }
 

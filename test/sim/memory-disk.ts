@@ -110,6 +110,8 @@ export class MemoryDisk implements LayerFiles {
 
   close(): void {}
 
+  closeAll(): void {}
+
   /** The catalog's entries. */
   get catalog(): CatalogDb {
     const { entries } = this;

@@ -9,6 +9,7 @@ import { Client } from "../../src/http/client.ts";
 import type { Job } from "../../src/protocol/api-work.ts";
 import type { TimelineInfo } from "../../src/protocol/api.ts";
 import { freePort } from "../../src/io/compute.ts";
+import type { Armed } from "./serve.ts";
 
 const READY_MS_MAX = 60_000;
 const JOB_MS_MAX = 600_000;
@@ -60,6 +61,27 @@ export class ServerUnderTest {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error(`the page server does not start:\n${this.tail()}`);
+  }
+
+  /** It kills itself when it comes to the point for so many times: see serve.ts. */
+  arm(armed: Armed): void {
+    this.child?.send(armed);
+  }
+
+  /** True once it has ended by itself, within `ms`. */
+  async hasEnded(ms: number): Promise<boolean> {
+    const { child } = this;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return true;
+    return new Promise((resolve) => {
+      const over = (ended: boolean) => () => {
+        clearTimeout(timer);
+        child.off("exit", exited);
+        resolve(ended);
+      };
+      const exited = over(true);
+      const timer = setTimeout(over(false), ms);
+      child.once("exit", exited);
+    });
   }
 
   /** SIGKILL, and no word before. */

@@ -46,6 +46,8 @@ export interface TimelineHandle {
   /** How merging its layers goes. */
   readonly merge?:
     (() => { readonly merging: boolean; readonly failure: string | undefined }) | undefined;
+  /** Bytes of all relations as of the last record, and of WAL files. */
+  readonly sizes?: (() => { readonly logical: number; readonly wal: number }) | undefined;
   readonly facts: TimelineFacts;
 }
 

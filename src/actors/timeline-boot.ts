@@ -90,6 +90,7 @@ export function loaded(state: TimelineState): void {
     pendingCommits: () => intake.ingest.pendingCommits(),
     readFrom: state.readFrom,
     pins: () => pinsOf(state),
+    sizes: () => ({ logical: wal.logicalSize, wal: wal.walBytes }),
     merge: () => ({
       merging: state.retention.job !== undefined,
       failure: state.retention.failure,

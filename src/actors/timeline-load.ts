@@ -111,6 +111,7 @@ function open(parts: LoadParts): Opened {
       meta: store.meta,
       last: entry.sealedLsn,
       prev: entry.sealedPrev,
+      logicalSize: entry.sealedLogicalSize,
     });
     return { store, files, intake, floor: new DurableFloor(parts.walDirectory) };
   } catch (error) {
@@ -140,12 +141,14 @@ function unlessFull(cause: unknown): void {
 /** Freezes the open layer and seals everything, a turn of the event loop between turns of work. */
 export async function sealAll(
   store: TimelineStore,
-  intake: Pick<WalIntake, "beforeFreeze" | "visible" | "prev" | "moveTo">,
+  intake: Pick<WalIntake, "beforeFreeze" | "visible" | "prev" | "moveTo"> & {
+    readonly logicalSize?: number | undefined;
+  },
   nowMs: () => number,
 ): Promise<void> {
   if (!store.openIsEmpty) {
     intake.beforeFreeze();
-    store.freeze(intake.visible, intake.prev);
+    store.freeze(intake.visible, intake.prev, intake.logicalSize);
     intake.moveTo(store.sink);
   }
   for (let job = store.beginSeal(nowMs()); job !== undefined; job = store.beginSeal(nowMs())) {

@@ -117,5 +117,5 @@ export function retainedFamily(
   const family = new Family(catalog.timelines());
   const ownPins = (id: TimelineId): readonly Pin[] =>
     directory.find(tenant, id)?.pins?.() ?? catalogPins(catalog, id, nowMs);
-  return { family, pins: (id: TimelineId) => family.pins(id, ownPins) };
+  return { family, ownPins, pins: (id: TimelineId) => family.pins(id, ownPins) };
 }

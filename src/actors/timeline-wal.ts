@@ -6,13 +6,14 @@ import { MalformedInput } from "../core/assert.ts";
 import type { Boundary } from "../core/boundaries.ts";
 import { boundaryAtOrBelow } from "../core/boundaries.ts";
 import { KIND } from "../core/key.ts";
-import { LSN_MAX, Lsn } from "../core/lsn.ts";
+import { LSN_MAX, Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
 import { OPEN_LAYER_BYTES_MAX, SEAL_RETRY_MS } from "../core/limits.ts";
 import { DurableMarks, freezeReason } from "../core/timeline.ts";
 import type { Clock } from "../io/clock.ts";
 import type { DurableFloor } from "../store/durable-floor.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { SealJob } from "../store/seal-job.ts";
+import { Relations } from "../store/relations.ts";
 import { StoreFull } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 import type { WalFiles } from "../store/wal-files.ts";
@@ -69,6 +70,22 @@ export class TimelineWal {
     const { visible, position } = this.intake;
     const received = Math.max(position, visible) as Lsn;
     return { received, visible, durable: this.marks.durable, uploaded: Lsn.of(0) };
+  }
+
+  /** Bytes of all relations as of the last record. The first time in a timeline's life all sizes are walked. */
+  get logicalSize(): number {
+    const { intake, store } = this;
+    return (
+      intake.logicalSize ??
+      intake.learnLogicalSize(new Relations(store).logicalSize(intake.visible))
+    );
+  }
+
+  /** Bytes of WAL files. */
+  get walBytes(): number {
+    const [first] = this.files.segments;
+    if (first === undefined) return 0;
+    return Math.max(this.files.received - first * WAL_SEGMENT_BYTES, 0);
   }
 
   /** True while WAL must wait: memory is full and the layer before is still being sealed. */
@@ -149,7 +166,7 @@ export class TimelineWal {
     const forced = wanted === "now" && !store.openIsEmpty && !store.isSealing;
     if (reason === undefined && !forced) return;
     this.intake.beforeFreeze();
-    store.freeze(this.intake.visible, this.intake.prev);
+    store.freeze(this.intake.visible, this.intake.prev, this.logicalSize);
     this.intake.moveTo(store.sink);
     this.beginSeal();
   }

@@ -118,7 +118,7 @@ function end(state: TimelineState): Promise<void> {
 async function endOnce(state: TimelineState): Promise<void> {
   const { deps } = state;
   state.inlet.stop();
-  const gone = { store: undefined, boundary: undefined, readFrom: undefined };
+  const gone = { store: undefined, boundary: undefined, readFrom: undefined, sizes: undefined };
   deps.directory.publish(deps.tenantId, deps.timelineId, { ...gone, pendingCommits: undefined });
   dismiss(state, { kind: "shutting-down" });
   for (const { reply } of state.sealWaiters.splice(0)) reply.answer(err("the timeline stops"));

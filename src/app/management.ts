@@ -32,6 +32,7 @@ import { ImportRunning, ImportStopped, type Imports } from "./imports.ts";
 import { timelineInfo } from "./info.ts";
 import { holdsManagement } from "./holds.ts";
 import { metricsSource } from "./metrics.ts";
+import { timelineSizes } from "./sizes.ts";
 import { tenantFor, tenantsManagement } from "./tenants.ts";
 import { collected, momentLsn, notLoaded } from "./moments.ts";
 import { retentionManagement } from "./retention.ts";
@@ -66,8 +67,13 @@ export function createManagement(deps: ManagementDeps): Management {
       finder.withTenant(ref, (tenant) =>
         ok([...tenant.timelines.values()].map((timeline) => timelineInfo(tenant, timeline))),
       ),
-    getTimeline: (tenant, timeline) =>
-      finder.withTimeline(tenant, timeline, (t, handle) => ok(timelineInfo(t, handle))),
+    getTimeline: (ref, timelineRef, detail) =>
+      finder.withTimeline(ref, timelineRef, async (tenant, timeline) => {
+        const info = timelineInfo(tenant, timeline);
+        if (detail === "brief") return ok(info);
+        const sizes = await timelineSizes(deps.shared, tenant, timeline);
+        return ok(sizes === undefined ? info : { ...info, sizes });
+      }),
     createTimeline: (ref, request) => createTimeline(deps, finder, ref, request),
     follow: (ref, request) => follow(deps, finder, ref, request),
     computeStart: (ref, request) =>

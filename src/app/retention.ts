@@ -55,9 +55,9 @@ function retentionInfo(
   tenant: TenantHandle,
   timeline: TimelineHandle,
 ): Result<RetentionInfo, AdminError> {
-  const { store, readFrom, facts } = timeline;
+  const { store, sizes, facts } = timeline;
   const { name } = timeline.entry;
-  if (store === undefined || readFrom === undefined) {
+  if (store === undefined || sizes === undefined) {
     return unavailable(`timeline "${name}" is not loaded; retry in a moment`);
   }
   const { catalog, id } = tenant;
@@ -79,7 +79,7 @@ function retentionInfo(
     window_ms: windowMs,
     wal_bytes: walBytes,
     pins: below.sort((x, y) => y.lsn - x.lsn).map((pin) => pinInfo(tenant, pin)),
-    logical_size: readFrom.pages.relations.logicalSize(visible),
+    logical_size: sizes().logical,
     physical_size: store.sealedBytes,
     window_size: sizeOf((lastLsn) => lastLsn > cutoff),
     below_cutoff_size: sizeOf((lastLsn) => lastLsn <= cutoff),

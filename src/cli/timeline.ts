@@ -50,7 +50,7 @@ function showCommand(): Command {
     .addHelpText("after", "\nExample:\n  pageserver timeline show prod")
     .action(async (nameOrId: string, _options: unknown, command: Command) => {
       const context = contextOf(command);
-      const info = await context.client.timeline(nameOrId);
+      const info = await context.client.timelineSized(nameOrId);
       context.print(info, () => timelineWords(info));
     });
 }
@@ -167,6 +167,17 @@ function timelineWords(info: TimelineInfo): string {
     ["size", `${formatBytes(info.current_physical_size)} in ${info.layers} sealed layers`],
     ["source", sourceText(info.source)],
   ];
+  const { sizes } = info;
+  if (sizes !== undefined) {
+    rows.push(
+      ["logical size", formatBytes(sizes.logical)],
+      ["on disk", `${formatBytes(sizes.physical)}, of it WAL ${formatBytes(sizes.wal)}`],
+      ["history", `${formatBytes(sizes.history)} of WAL can be read`],
+    );
+    if (sizes.synthetic !== undefined) {
+      rows.push(["whole tree", `${formatBytes(sizes.synthetic)} if nothing were stored twice`]);
+    }
+  }
   if (info.source.conninfo !== undefined) rows.push(["connection", info.source.conninfo]);
   return rows.map(([name, value]) => `${name.padEnd(14)} ${value}`).join("\n");
 }

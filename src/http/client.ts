@@ -78,6 +78,9 @@ export class Client {
     this.call("GET", `${this.tenantPath}/timeline`);
   timeline = (nameOrId: string): Promise<TimelineInfo> =>
     this.call("GET", this.timelinePath(nameOrId));
+  /** With its sizes, which takes longer. */
+  timelineSized = (nameOrId: string): Promise<TimelineInfo> =>
+    this.call("GET", this.timelinePath(nameOrId), undefined, { sizes: "true" });
   createTimeline = (request: CreateTimelineRequest): Promise<CreatedTimeline> =>
     this.call("POST", `${this.tenantPath}/timeline`, request);
 

@@ -114,7 +114,12 @@ export interface Management {
   deleteTenant(tenant: TenantId, recursive: boolean): Answer<readonly string[]>;
 
   listTimelines(tenant: TenantRef): Answer<readonly TimelineInfo[]>;
-  getTimeline(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
+  /** `sizes`: with its sizes, which takes longer. */
+  getTimeline(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    detail: "brief" | "sizes",
+  ): Answer<TimelineInfo>;
   /** The same request again (same id, same ancestor and LSN) answers the existing timeline. */
   createTimeline(tenant: TenantRef, request: CreateTimeline): Answer<TimelineInfo>;
 

@@ -24,6 +24,8 @@ const TIMELINE = `${TENANT}/:timeline` as const;
 const TenantParams = Type.Object({ tenant: Type.String() });
 const Params = Type.Object({ tenant: Type.String(), timeline: Type.String() });
 
+const Detail = Type.Object({ sizes: Type.Optional(Type.Boolean()) });
+
 export function timelineRoutes(app: App, management: Management): void {
   app.get(
     TENANT,
@@ -34,10 +36,11 @@ export function timelineRoutes(app: App, management: Management): void {
 
   app.get(
     TIMELINE,
-    { schema: { params: Params }, config: { permission: "read" } },
+    { schema: { params: Params, querystring: Detail }, config: { permission: "read" } },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
-      return answer(reply, await management.getTimeline(tenant, timeline));
+      const detail = request.query.sizes === true ? "sizes" : "brief";
+      return answer(reply, await management.getTimeline(tenant, timeline, detail));
     },
   );
 

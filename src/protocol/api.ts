@@ -101,6 +101,21 @@ export const ReadsInfo = Type.Object({
 });
 export type ReadsInfo = Api<typeof ReadsInfo>;
 
+/** Sizes of a timeline, bytes. docs/retention.md says what they mean. */
+export const SizesInfo = Type.Object({
+  /** All relations of all databases as of the last record. */
+  logical: Type.Number(),
+  /** On disk: layers and WAL files of the timeline itself, its ancestors' not. */
+  physical: Type.Number(),
+  layers: Type.Number(),
+  wal: Type.Number(),
+  /** WAL of its own from which every moment back to the cutoff, or to its branch point, can be had. */
+  history: Type.Number(),
+  /** The whole branch tree, if nothing were stored twice. Absent while a timeline of it is loading. */
+  synthetic: Type.Optional(Type.Number()),
+});
+export type SizesInfo = Api<typeof SizesInfo>;
+
 export const TimelineInfo = Type.Object({
   tenant_id: Hex32,
   timeline_id: Hex32,
@@ -131,6 +146,8 @@ export const TimelineInfo = Type.Object({
   source: SourceInfo,
   /** Sealed layers. */
   layers: Type.Number(),
+  /** When asked for. */
+  sizes: Type.Optional(SizesInfo),
   /** Page reads since the server was started; absent while there were none. */
   reads: Type.Optional(ReadsInfo),
 });

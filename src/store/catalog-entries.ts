@@ -45,6 +45,8 @@ export const timelineEntry = z.strictObject({
   cutoff: lsnField.optional(),
   /** Start of the last record that ends at or below sealedLsn; 0 if unknown. */
   sealedPrev: lsnField,
+  /** I14: bytes of all relations as of sealedLsn. Unknown until the first layer with WAL is sealed. */
+  sealedLogicalSize: countField.optional(),
   /** importing: its base is not complete, after a restart it begins anew or is removed. */
   state: z.enum(["importing", "active", "broken"]),
   brokenReason: z.string().optional(),

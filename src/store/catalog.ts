@@ -11,8 +11,8 @@
 //   snapshot/<timeline id>/<name>       SnapshotEntry
 //   setting/<name>                      any JSON
 //
-// Format 2 is written with the first snapshot: a program that does not know of them must not take such
-// a catalog, because it would let go of what they keep. All else is as in format 1.
+// A catalog of format 1 is read as it is, and has format 2 from its first change on: a program that
+// knows no snapshots must not take it then, because it would let go of what they keep.
 
 import fs from "node:fs";
 import { open } from "lmdb";
@@ -41,9 +41,9 @@ import {
 import { lmdbWriteError, makeLockFile, requireSpace } from "./lmdb-space.ts";
 import { StoreCorrupt, StoreFormat, errorText } from "./store-errors.ts";
 
-export const CATALOG_FORMAT = 1;
-export const CATALOG_FORMAT_SNAPSHOTS = 2;
-const FORMATS: readonly unknown[] = [CATALOG_FORMAT, CATALOG_FORMAT_SNAPSHOTS];
+export const CATALOG_FORMAT = 2;
+/** Without snapshots and logical sizes. */
+const OLDER_FORMAT = 1;
 /** Address space, not memory or disk: 4 GiB hold ten million layer entries. */
 const MAP_BYTES = 4 * 1024 ** 3;
 const KEY_BYTES_MAX = 400;
@@ -90,6 +90,8 @@ export class Catalog {
   /** Differs whenever leases or snapshots may have changed: who remembers them looks again. */
   holdsVersion = 0;
   private readonly db: CatalogDb;
+  /** It has the older format, until its next change. */
+  private isOlder = false;
 
   /**
    * Opens or creates the file at `path`, unless it is told where the entries are kept. Throws
@@ -148,6 +150,7 @@ export class Catalog {
       // Without overlappingSync the commit inside fsyncs before transactionSync returns.
       this.db.transactionSync(() => {
         const renamed = new Set<TimelineId>();
+        if (this.isOlder) this.put("format", CATALOG_FORMAT);
         edit(this.edits(renamed));
         if (renamed.size > 0) taken = this.clashingName();
         if (taken !== undefined) throw new Refused();
@@ -157,6 +160,7 @@ export class Catalog {
       if (cause instanceof Error && !("code" in cause)) throw cause;
       throw lmdbWriteError(this.path, "writing", cause);
     }
+    this.isOlder = false;
     return ok(undefined);
   }
 
@@ -192,7 +196,6 @@ export class Catalog {
       putLease: (entry) => putHold(leaseKey(entry), entry),
       removeLease: (entry) => removeHold(leaseKey(entry)),
       putSnapshot: (entry) => {
-        put("format", CATALOG_FORMAT_SNAPSHOTS);
         putHold(snapshotKey(entry), entry);
       },
       removeSnapshot: (entry) => removeHold(snapshotKey(entry)),
@@ -218,10 +221,11 @@ export class Catalog {
       return;
     }
     const format = this.parse("format", text);
-    if (!FORMATS.includes(format)) {
+    this.isOlder = format === OLDER_FORMAT;
+    if (format !== CATALOG_FORMAT && !this.isOlder) {
       throw new StoreFormat(
         `${this.path} has catalog format ${String(format)}, this program reads ` +
-          `${FORMATS.join(" and ")}; use the version of pageserver that wrote it`,
+          `${OLDER_FORMAT} and ${CATALOG_FORMAT}; use the version of pageserver that wrote it`,
       );
     }
   }

@@ -4,6 +4,7 @@
 import { type Group, KIND } from "../core/key.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { Catalog } from "./catalog.ts";
+import { type SizedMap, logicalSizeOf } from "./check-size.ts";
 import type { LayerEntry, TimelineEntry } from "./catalog-entries.ts";
 import { checkWal } from "./check-wal.ts";
 import { layersPath, walPath } from "./data-dir.ts";
@@ -62,9 +63,15 @@ class StoreCheck {
       this.report("I12", catalog.path, errorText(cause));
     }
     const byId = new Map<string, TimelineEntry>(timelines.map((entry) => [entry.id, entry]));
+    // First, while the layers are those that the catalog had.
+    for (const timeline of timelines) {
+      this.checkLogicalSize(timeline, byId);
+      await this.target.turn();
+    }
     for (const timeline of timelines) {
       this.checkEntry(timeline, byId);
       this.checkRanges(timeline);
+      this.checkSnapshots(timeline, byId);
       for (const sealed of this.maps.get(timeline.id)!.layers) {
         await this.checkLayer(timeline, sealed, byId);
       }
@@ -121,6 +128,57 @@ class StoreCheck {
         }
       }
       newer = entry;
+    }
+  }
+
+  /** I15: a snapshot is a record boundary that its timeline has. */
+  private checkSnapshots(timeline: TimelineEntry, byId: ReadonlyMap<string, TimelineEntry>): void {
+    let eldest = timeline;
+    for (let hops = 0; eldest.ancestor !== undefined && hops < byId.size; hops++) {
+      eldest = byId.get(eldest.ancestor.id) ?? eldest;
+    }
+    const base = eldest.baseLsn;
+    for (const { name, lsn } of this.target.catalog.snapshots(timeline.id)) {
+      if (lsn >= base && lsn % 8 === 0) continue;
+      const found = `snapshot "${name}" is at ${Lsn.format(lsn)}, where no record begins`;
+      this.report("I15", `timeline "${timeline.name}"`, found);
+    }
+  }
+
+  /** I14: what is kept of the size of all relations is what a walk finds. */
+  private checkLogicalSize(
+    timeline: TimelineEntry,
+    byId: ReadonlyMap<string, TimelineEntry>,
+  ): void {
+    const kept = timeline.sealedLogicalSize;
+    const lineage = this.lineage(timeline, byId);
+    if (kept === undefined || lineage === undefined) return;
+    try {
+      const walked = logicalSizeOf(lineage);
+      if (walked === kept) return;
+      const found = `its relations have ${walked} bytes, it is kept as ${kept}`;
+      this.report("I14", `timeline "${timeline.name}"`, found);
+    } catch (cause) {
+      // A layer is damaged, reported when its turn comes, or was merged meanwhile.
+      if (!(cause instanceof StoreCorrupt) && !isMissing(cause)) throw cause;
+    }
+  }
+
+  /** The timeline and its ancestors, each with up to where it counts; undefined when that is in memory. */
+  private lineage(
+    timeline: TimelineEntry,
+    byId: ReadonlyMap<string, TimelineEntry>,
+  ): readonly SizedMap[] | undefined {
+    const maps: SizedMap[] = [];
+    let upTo = timeline.sealedLsn;
+    for (let each = timeline; ;) {
+      if (each.sealedLsn < upTo) return undefined;
+      maps.push({ map: this.maps.get(each.id)!, upTo });
+      if (each.ancestor === undefined) return maps;
+      upTo = Math.min(upTo, each.ancestor.lsn) as Lsn;
+      const above = byId.get(each.ancestor.id);
+      if (above === undefined || maps.length > byId.size) return undefined; // I12
+      each = above;
     }
   }
 

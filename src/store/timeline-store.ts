@@ -55,6 +55,7 @@ interface Frozen {
   readonly layer: MemoryLayer;
   readonly upTo: Lsn;
   readonly prev: Lsn;
+  readonly logicalSize: number | undefined;
 }
 
 export class TimelineStore {
@@ -222,12 +223,13 @@ export class TimelineStore {
 
   /**
    * The open layer takes no more changes, and a new one takes its place; all of them are at or below
-   * `upTo`, the end of the last record taken in. `prev`: that record's start (0: unknown).
+   * `upTo`, the end of the last record taken in. `prev`: that record's start (0: unknown);
+   * `logicalSize`: bytes of all relations there, if known.
    */
-  freeze(upTo: Lsn, prev: Lsn): void {
+  freeze(upTo: Lsn, prev: Lsn, logicalSize?: number): void {
     assert(this.open.lastLsn <= upTo, "I3: a frozen layer ends where its last record does");
     this.open.freeze();
-    this.frozen = [...this.frozen, { layer: this.open, upTo, prev }];
+    this.frozen = [...this.frozen, { layer: this.open, upTo, prev, logicalSize }];
     this.open = new MemoryLayer(this.groups, this.options.budget.blocks);
     this.account();
   }
@@ -324,14 +326,16 @@ export class TimelineStore {
   }
 
   // I9: the layer and the position it moves are one transaction; WAL below it may go afterwards.
-  private enter({ layer, upTo, prev }: Frozen, entry: LayerEntry | undefined): void {
+  private enter({ layer, upTo, prev, logicalSize }: Frozen, entry: LayerEntry | undefined): void {
     const { catalog } = this.options;
     const named = catalog.change((change) => {
       const timeline = catalog.timeline(this.id);
       assert(timeline !== undefined, `timeline ${this.id} is in the catalog while it is sealed`);
       assert(upTo >= timeline.sealedLsn, "I9: the sealed position goes forward");
       if (entry !== undefined) change.putLayer(entry);
-      change.putTimeline({ ...timeline, sealedLsn: upTo, sealedPrev: prev });
+      const { sealedLogicalSize: _old, ...rest } = timeline;
+      const size = logicalSize === undefined ? {} : { sealedLogicalSize: logicalSize };
+      change.putTimeline({ ...rest, sealedLsn: upTo, sealedPrev: prev, ...size });
     });
     assert(named.ok, "sealing renames nothing");
     if (entry !== undefined) {

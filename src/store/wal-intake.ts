@@ -3,6 +3,7 @@
 
 import type { ChangeSink, MetadataView } from "../core/change.ts";
 import { LSN_MAX, type Lsn } from "../core/lsn.ts";
+import { PAGE_BYTES } from "../core/page.ts";
 import { WalIngest } from "../protocol/ingest/ingest.ts";
 import { WalDecoder } from "../protocol/wal/decoder.ts";
 import { type WalCorrupt, parsePgVersion } from "../protocol/wal/format.ts";
@@ -17,6 +18,8 @@ export interface WalIntakeOptions {
   /** End of the last record taken in, and that record's start. */
   readonly last: Lsn;
   readonly prev: Lsn;
+  /** Bytes of all relations as of `last`, if known. */
+  readonly logicalSize?: number | undefined;
 }
 
 export class WalIntake {
@@ -25,6 +28,8 @@ export class WalIntake {
   private sink: ChangeSink;
   private decoder: WalDecoder;
   private ingesting = false;
+  /** Bytes of all relations where this intake began. */
+  private startBytes: number | undefined;
 
   /** Throws MalformedInput for a version that cannot be followed. */
   constructor(options: WalIntakeOptions) {
@@ -34,6 +39,7 @@ export class WalIntake {
     const version = parsePgVersion(options.pgVersion);
     this.ingest = new WalIngest({ version, sink, meta, last, prev });
     this.decoder = this.decodeFrom(last, "throw");
+    this.startBytes = options.logicalSize;
   }
 
   /** End of the last record taken in. */
@@ -44,6 +50,21 @@ export class WalIntake {
   /** Start of that record. */
   get prev(): Lsn {
     return this.ingest.prevLsn;
+  }
+
+  /** Bytes of all relations as of the last record; undefined while nobody knows: see learnLogicalSize. */
+  get logicalSize(): number | undefined {
+    return this.startBytes === undefined ? undefined : this.startBytes + this.grownBytes;
+  }
+
+  /** What a walk of all sizes as of the last record has found; from now on it is kept. */
+  learnLogicalSize(bytes: number): number {
+    this.startBytes = bytes - this.grownBytes;
+    return bytes;
+  }
+
+  private get grownBytes(): number {
+    return this.ingest.growth * PAGE_BYTES;
   }
 
   /** LSN of the next byte that `take` expects. */

@@ -30,12 +30,15 @@ async function goodStore(fixture: StoreFixture): Promise<void> {
   }
   main.sink.putOp(pages(main), 9, 600, new Uint8Array(3));
   const size = main.sink.groups.id(KIND.REL_SIZE, 1663, 5, 16384, 0);
-  main.sink.putValue(size, 0, 600, new Uint8Array(4));
-  main.freeze(600 as Lsn, 560 as Lsn);
+  main.sink.putValue(size, 0, 600, Uint8Array.of(3, 0, 0, 0));
+  main.freeze(600 as Lsn, 560 as Lsn, 3 * 8_192);
   await seal(main);
   const branch = fixture.create(1, { n: 0, lsn: 300 as Lsn });
   branch.sink.putOp(pages(branch), 7, 400, new Uint8Array(3));
-  branch.freeze(400 as Lsn, 350 as Lsn);
+  const other = branch.sink.groups.id(KIND.REL_SIZE, 1663, 5, 16385, 0);
+  branch.sink.putValue(other, 0, 400, Uint8Array.of(2, 0, 0, 0));
+  // Of the ancestor's relation it knows nothing: that came after the branch point.
+  branch.freeze(400 as Lsn, 350 as Lsn, 2 * 8_192);
   await seal(branch);
 }
 
@@ -104,12 +107,25 @@ test("a good store is clean, and all of it was walked", () =>
     expect(await check(fixture)).toEqual({
       timelines: 2,
       layers: 3,
-      versions: 300 + 40 + 2 + 1,
+      versions: 300 + 40 + 2 + 2,
       walSegments: 0,
       problems: [],
     });
     await fixture.close();
   }));
+
+finds("a logical size that is not the sum of the sizes", ["I14"], ({ catalog }) => {
+  const entry = catalog.timeline(timelineId(0))!;
+  catalog.change((change) => change.putTimeline({ ...entry, sealedLogicalSize: 8_192 }));
+});
+
+finds("a snapshot where no record begins", ["I15"], ({ catalog }) => {
+  const snapshot = { timeline: timelineId(0), createdAtMs: 0 };
+  catalog.change((change) => {
+    change.putSnapshot({ ...snapshot, name: "good", lsn: 600 as Lsn });
+    change.putSnapshot({ ...snapshot, name: "bad", lsn: 601 as Lsn });
+  });
+});
 
 finds("a file that was changed", ["I4"], (fixture) => {
   const fd = fs.openSync(pathOf(fixture, newest(fixture)), "r+");
@@ -133,14 +149,14 @@ finds("an older run that is gone", ["I5"], (fixture) =>
   editFile(fixture, (db, keys) => void db.removeSync(keys.find(({ length }) => length === 26)!)),
 );
 
-finds("a newest run that is gone", ["I5", "I6"], (fixture) =>
+finds("a newest run that is gone", ["I14", "I5", "I6"], (fixture) =>
   editFile(
     fixture,
     (db, keys) => void db.removeSync(keys.findLast(({ length }) => length === 18)!),
   ),
 );
 
-finds("a filter that denies", ["I6"], (fixture) =>
+finds("a filter that denies", ["I14", "I6"], (fixture) =>
   editFile(fixture, (db) => db.putSync(FILTER_KEY, sealed(LayerFilter.forKeys(3).bytes()))),
 );
 
@@ -152,7 +168,7 @@ finds("a catalog entry that promises too little", ["I7"], (fixture) => {
   putLayer(fixture, { ...newest(fixture), firstLsn: 300 as Lsn });
 });
 
-finds("a layer beyond the sealed position", ["I7"], (fixture) => {
+finds("a layer beyond the sealed position", ["I14", "I7"], (fixture) => {
   const entry = fixture.catalog.timeline(timelineId(0))!;
   const earlier = { sealedLsn: 500 as Lsn, sealedPrev: LSN_INVALID };
   fixture.catalog.change((change) => change.putTimeline({ ...entry, ...earlier }));

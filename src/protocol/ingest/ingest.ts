@@ -164,6 +164,11 @@ export class WalIngest {
     return dirty ? { second, value: this.context.commitSecond.value().slice() } : undefined;
   }
 
+  /** Blocks that all relation forks have at `lastLsn`, less those that they had at the beginning. */
+  get growth(): number {
+    return this.context.sizes.growth;
+  }
+
   /** The CheckPoint struct as of `lastLsn`, a copy. */
   checkpoint(): Uint8Array {
     return this.context.checkpoint.bytes();

@@ -12,6 +12,8 @@ const UNKNOWN = -2;
 const GROUPS_AT_FIRST = 4_096;
 
 export class Sizes {
+  /** By how many blocks all relation forks together have grown since ingest began. */
+  growth = 0;
   private readonly meta: MetadataView;
   private known = new Float64Array(GROUPS_AT_FIRST).fill(UNKNOWN);
   private readonly value = new Uint8Array(4);
@@ -29,6 +31,7 @@ export class Sizes {
 
   /** Sets the size from `lsn` on. */
   set(sink: ChangeSink, pageGroup: number, blocks: number, lsn: number): void {
+    this.grow(sink, pageGroup, blocks);
     this.remember(pageGroup, blocks);
     this.view.setUint32(0, blocks, true);
     sink.putValue(this.sizeGroup(sink, pageGroup), 0, lsn, this.value);
@@ -36,8 +39,14 @@ export class Sizes {
 
   /** Ends it at `lsn`. */
   drop(sink: ChangeSink, pageGroup: number, lsn: number): void {
+    this.grow(sink, pageGroup, 0);
     this.remember(pageGroup, MISSING);
     sink.putTombstone(this.sizeGroup(sink, pageGroup), 0, lsn);
+  }
+
+  private grow(sink: ChangeSink, pageGroup: number, blocks: number): void {
+    if (sink.groups.group(pageGroup).kind !== KIND.PAGE) return;
+    this.growth += blocks - Math.max(this.get(sink, pageGroup), 0);
   }
 
   private load(sink: ChangeSink, pageGroup: number): number {

@@ -113,6 +113,27 @@ test("a restarted ingest goes on like the one before", () => {
   );
 });
 
+test("how much relations have grown is kept: the sum of all sizes, less what it was", () => {
+  const blocks = (h: Harness): number => {
+    let sum = 0;
+    h.store.list(KIND.REL_SIZE, undefined, undefined, (_group, _block, value) => {
+      sum += new DataView(value.buffer, value.byteOffset).getUint32(0, true);
+    });
+    return sum;
+  };
+  const before = blocks(new Harness());
+  let grown = 0;
+  fc.assert(
+    fc.property(history, (steps) => {
+      const h = run(steps, "continue");
+      expect(h.ingest.growth).toBe(blocks(h) - before);
+      if (h.ingest.growth > 0) grown++;
+    }),
+    { numRuns: 150 },
+  );
+  expect(grown).toBeGreaterThan(20);
+});
+
 test("freezing adds no state: what was pending is what is stored at the end", () => {
   fc.assert(
     fc.property(history, (steps) => {

@@ -8,9 +8,11 @@
 
 import {
   COLLECT_PART,
+  IMAGE_RECORDS_MAX,
   MERGE_FAN_IN,
   MERGE_SMALL_BYTES,
   MERGE_STEP_RATIO,
+  READ_RECORDS_MAX,
   TIERS_MAX,
 } from "./limits.ts";
 import type { Lsn } from "./lsn.ts";
@@ -22,18 +24,20 @@ export interface Tier {
   readonly reducedTo: Lsn;
   readonly keys: number;
   readonly versions: number;
+  /** Of a tier that was not merged yet: the most records of it that a page is read through. */
+  readonly chainRecords: number;
 }
 
 export interface MergePlan {
   /** Indexes of tiers, newest is 0; both inclusive. */
   readonly from: number;
   readonly to: number;
-  readonly reason: "fan-in" | "too-many" | "collect" | "asked";
+  readonly reason: "fan-in" | "too-many" | "chains" | "collect" | "asked";
 }
 
 /** What to merge next; `tiers` newest first. Undefined: nothing is due. */
 export function planMerge(tiers: readonly Tier[], cutoff: Lsn): MergePlan | undefined {
-  return fanIn(tiers) ?? tooMany(tiers) ?? collect(tiers, cutoff);
+  return fanIn(tiers) ?? tooMany(tiers) ?? longChains(tiers) ?? collect(tiers, cutoff);
 }
 
 /** Everything into one tier, whatever it costs. */
@@ -69,6 +73,19 @@ function tooMany(tiers: readonly Tier[]): MergePlan | undefined {
     best = { from, to: from + count - 1, reason: "too-many" };
   }
   return best;
+}
+
+/**
+ * Merging leaves no page with more than IMAGE_RECORDS_MAX records behind it, whatever lies below. What
+ * tiers that were not merged yet put on top of that must not be too much.
+ */
+function longChains(tiers: readonly Tier[]): MergePlan | undefined {
+  const sum = tiers.reduce((records, tier) => records + tier.chainRecords, 0);
+  if (sum <= READ_RECORDS_MAX - IMAGE_RECORDS_MAX) return undefined;
+  const from = tiers.findIndex(({ chainRecords }) => chainRecords > 0);
+  let to = from;
+  while (to + 1 < tiers.length && tiers[to + 1]!.chainRecords > 0) to++;
+  return { from, to, reason: "chains" };
 }
 
 /** Tiers that the cutoff has passed: what they supersede in the oldest is of no more use. */

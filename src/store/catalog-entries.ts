@@ -75,6 +75,8 @@ export const layerEntry = z.strictObject({
   kinds: countField,
   /** Merged: of what lies at or below this LSN, only what was needed then was carried over. */
   reducedTo: lsnField.optional(),
+  /** Sealed, not merged: the most records of it that a read of its newest versions applies. */
+  chainRecords: countField.optional(),
   createdAtMs: timeMs,
 });
 export type LayerEntry = Readonly<z.infer<typeof layerEntry>>;

@@ -7,7 +7,7 @@ import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
 import { PAGE_BYTES, type RelTag } from "../core/page.ts";
 import { Chain } from "../core/reconstruct.ts";
 import type { RedoRequest } from "../core/redo-request.ts";
-import { VERSION, endsChain } from "../core/version.ts";
+import { VERSION, type Version, endsChain } from "../core/version.ts";
 import { restorePage } from "../protocol/restore-page.ts";
 import type { KeyKeep } from "./merge-keep.ts";
 import type { MergeKey } from "./merge-keys.ts";
@@ -25,15 +25,20 @@ interface Counter extends WantedImage {
   ops: number;
 }
 
+const isLongChain = ({ records, ops }: Pick<Counter, "records" | "ops">): boolean =>
+  records > IMAGE_RECORDS_MAX || ops > IMAGE_OPS_MAX;
+
 export class ImagePlanner {
   private readonly reader: PageReader;
   private readonly newest: Lsn;
+  private readonly oldest: Lsn;
   private readonly chain = new Chain(restorePage);
 
-  /** `newest`: the highest LSN of the tiers that are merged. */
-  constructor(reader: PageReader, newest: Lsn) {
+  /** `newest`, `oldest`: the LSNs between which the versions lie of the tiers that are merged. */
+  constructor(reader: PageReader, newest: Lsn, oldest: Lsn) {
     this.reader = reader;
     this.newest = newest;
+    this.oldest = oldest;
   }
 
   /** LSNs at which the key should get an image, newest first. */
@@ -49,15 +54,22 @@ export class ImagePlanner {
     let first = true;
     let lastLsn: Lsn = LSN_MAX;
     const end = (): void => {
-      for (const { lsn, at, records, ops } of counters) {
-        const long = records > IMAGE_RECORDS_MAX || ops > IMAGE_OPS_MAX;
-        if (long && !found.some((image) => image.lsn === lsn)) found.push({ lsn, at });
+      for (const { lsn, at, ...counts } of counters) {
+        const isLong = isLongChain(counts);
+        if (isLong && !found.some((image) => image.lsn === lsn)) found.push({ lsn, at });
       }
       counters = [];
     };
+    const count = ({ type, flags }: Version): void => {
+      for (const counter of counters) {
+        if (type === VERSION.RECORD) counter.records++;
+        if (type === VERSION.OP) counter.ops++;
+      }
+      if (endsChain(type, flags)) end();
+    };
     for (const layer of key.layers) {
       const more = layer.visit(key.group, key.block, LSN_MAX, LSN_INVALID, (version) => {
-        const { lsn, type, flags } = version;
+        const { lsn } = version;
         if (lsn !== lastLsn) {
           if (first && lsn > keep.cutoff) counters.push({ lsn, at: lsn, records: 0, ops: 0 });
           first = false;
@@ -66,14 +78,18 @@ export class ImagePlanner {
           if (at !== undefined) counters.push({ lsn, at, records: 0, ops: 0 });
         }
         lastLsn = lsn;
-        for (const counter of counters) {
-          if (type === VERSION.RECORD) counter.records++;
-          if (type === VERSION.OP) counter.ops++;
-        }
-        if (endsChain(type, flags)) end();
+        count(version);
         return counters.length > 0 || next < points.length;
       });
       if (!more) break;
+    }
+    // What lies below the merged tiers is read with them.
+    const below = (this.oldest - 1) as Lsn;
+    if (counters.length > 0) {
+      this.reader.store.visit(key.group, key.block, below, LSN_INVALID, (version) => {
+        count(version);
+        return !counters.every(isLongChain);
+      });
     }
     end();
     return found;

@@ -108,7 +108,8 @@ export class MergeJob {
     this.keys = new MergeKeys(tiers);
     const entries = this.sources;
     const newest = Math.max(...entries.map(({ lastLsn }) => lastLsn)) as Lsn;
-    this.planner = new ImagePlanner(reader, newest);
+    const oldest = Math.min(...entries.map(({ firstLsn }) => firstLsn)) as Lsn;
+    this.planner = new ImagePlanner(reader, newest, oldest);
     this.sequence = entries[0]!.sequence;
     const readBytes = entries.reduce((sum, { bytes }) => sum + bytes, 0);
     const keys = entries.reduce((sum, entry) => sum + entry.keys, 0);

@@ -5,7 +5,7 @@
 import type { TimelineId } from "../core/ids.ts";
 import { SEAL_RUNS_PER_TURN } from "../core/limits.ts";
 import { LSN_MAX, type Lsn } from "../core/lsn.ts";
-import type { Version } from "../core/version.ts";
+import { VERSION, type Version, endsChain } from "../core/version.ts";
 import { lsnHex } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import type { LayerFiles, LayerSink } from "./layer-files.ts";
@@ -47,8 +47,13 @@ export class SealJob {
     if (writer.runs >= this.runsEnd && version.lsn < this.lastLsn) return false;
     writer.add(version);
     this.lastLsn = version.lsn;
+    this.count(version);
     return true;
   };
+
+  // Records of the current key above what its newest chain begins with; -1: that is behind us.
+  private chain = 0;
+  private chainMax = 0;
 
   constructor(options: SealJobOptions) {
     const { layer, sequence, directory } = options;
@@ -79,6 +84,7 @@ export class SealJob {
           }
           writer.begin(cursor.group, cursor.block);
           this.lastLsn = LSN_MAX;
+          this.chain = 0;
         }
         const whole = cursor.visit(this.resumeAt ?? LSN_MAX, this.add);
         this.resumeAt = whole ? undefined : ((this.lastLsn - 1) as Lsn);
@@ -87,6 +93,12 @@ export class SealJob {
     });
     if (this.done) fault("written");
     return !this.done;
+  }
+
+  private count({ type, flags }: Version): void {
+    if (this.chain < 0) return;
+    if (type === VERSION.RECORD && ++this.chain > this.chainMax) this.chainMax = this.chain;
+    if (endsChain(type, flags)) this.chain = -1;
   }
 
   /** Makes the layer durable and enters it. After an error: abandon() it, the layer stays frozen. */
@@ -106,7 +118,7 @@ export class SealJob {
     const ranges = { firstLsn, lastLsn, firstKey, lastKey };
     const counts = { bytes, crc, keys, runs, versions, kinds };
     const place = { file: this.file, timeline, sequence, createdAtMs: nowMs };
-    const entry = { ...place, ...ranges, ...counts };
+    const entry = { ...place, ...ranges, ...counts, chainRecords: this.chainMax };
     enter(entry);
     over();
     fault("entered");

@@ -266,6 +266,7 @@ export class TimelineStore {
         keys: sum(({ keys }) => keys),
         versions: sum(({ versions }) => versions),
         lastLsn: Math.max(...entries.map(({ lastLsn }) => lastLsn)) as Lsn,
+        chainRecords: Math.max(...entries.map(({ chainRecords }) => chainRecords ?? 0)),
         reducedTo: Math.min(...entries.map(({ reducedTo }) => reducedTo ?? 0)) as Lsn,
       };
     });

@@ -6,7 +6,10 @@ const STEPS = 40;
 
 /** Runs the seeds and adds up what happened in them. */
 async function runSeeds(kind: DiskKind, from: number, count: number): Promise<SimulationResult> {
-  const sum = { reads: 0, refused: 0, merges: 0, images: 0, crashes: 0, full: 0, failedSyncs: 0 };
+  const sum: SimulationResult = {
+    ...{ reads: 0, refused: 0, merges: 0, images: 0, caughtUp: 0 },
+    ...{ crashes: 0, full: 0, failedSyncs: 0 },
+  };
   for (let seed = from; seed < from + count; seed++) {
     const lines: string[] = [];
     try {
@@ -27,6 +30,7 @@ test("what retention permits is right, all else is refused: 150 seeds in memory"
   expect(sum.refused).toBeGreaterThan(1_500);
   expect(sum.merges).toBeGreaterThan(300);
   expect(sum.images).toBeGreaterThan(100);
+  expect(sum.caughtUp).toBeGreaterThan(100);
   expect(sum.crashes).toBeGreaterThan(200);
   expect(sum.full).toBeGreaterThan(100);
   expect(sum.failedSyncs).toBeGreaterThan(20);

@@ -4,7 +4,7 @@
 // refused. See law.ts.
 
 import { assert } from "../../src/core/assert.ts";
-import { mergeAll, planMerge } from "../../src/core/compaction.ts";
+import { type MergePlan, mergeAll, planMerge } from "../../src/core/compaction.ts";
 import { Family, type Pin, nextCutoff } from "../../src/core/gc.ts";
 import { holdPins, notKept } from "../../src/core/holds.ts";
 import type { TimelineId } from "../../src/core/ids.ts";
@@ -21,6 +21,7 @@ import { PageReader } from "../../src/store/read-page.ts";
 import type { SealJob } from "../../src/store/seal-job.ts";
 import { StoreFailed, StoreFull } from "../../src/store/store-errors.ts";
 import { TimelineStore } from "../../src/store/timeline-store.ts";
+import { checkBounds } from "./bounds.ts";
 import { type DiskKind, type Mounted, type SimDisk, openDisk } from "./disk.ts";
 import { Crash, Faults } from "./faults.ts";
 import { isPermitted, must, verifyAt } from "./law.ts";
@@ -29,6 +30,9 @@ import { Random } from "./random.ts";
 import { type Logged, Workload, redo } from "./workload.ts";
 
 const TIMELINES_MAX = 5;
+/** More than any merge takes, and more merges than can be due. */
+const TURNS_MAX = 1_000;
+const MERGES_MAX = 10;
 /** Timelines that are looked at after a step. */
 const LOOKS = 2;
 /** Steps of a disk from the beginning of something to the crash in it, at most. */
@@ -53,6 +57,7 @@ export interface SimulationResult {
   crashes: number;
   full: number;
   failedSyncs: number;
+  caughtUp: number;
 }
 
 type Say = (what: string) => void;
@@ -69,7 +74,7 @@ export class Simulator {
   private job: { readonly line: Line; readonly job: MergeJob } | undefined;
   private nowMs = 0;
   private made = 0;
-  private readonly counts = { reads: 0, refused: 0, merges: 0, images: 0 };
+  private readonly counts = { reads: 0, refused: 0, merges: 0, images: 0, caughtUp: 0 };
 
   constructor(seed: number, kind: DiskKind, trace: Say) {
     this.random = new Random(seed);
@@ -140,6 +145,7 @@ export class Simulator {
       say("restart");
       return this.restart();
     }
+    if (kind < 80) return this.catchUp(line, say);
     if (this.job === undefined) {
       say("begin a merge");
       this.beginMerge(line);
@@ -187,7 +193,13 @@ export class Simulator {
     const to = random.below(Math.max(tiers.length, 1));
     const any = { from: random.below(to + 1), to, reason: "asked" } as const;
     const plan = random.pick([planMerge(tiers, cutoff), mergeAll(tiers), any]);
-    if (plan === undefined || tiers.length === 0) return;
+    if (plan !== undefined && tiers.length > 0) this.startMerge(line, plan);
+  }
+
+  private startMerge(line: Line, plan: MergePlan): void {
+    const { random } = this;
+    const family = this.family();
+    const cutoff = family.cutoff(line.id);
     const pins = family.pins(line.id, (id) => this.ownPins(id)).map(({ lsn }) => lsn);
     const { store, reader } = line;
     let ms = 0;
@@ -198,6 +210,24 @@ export class Simulator {
       steadyMs: () => (ms += random.below(3)),
     });
     this.job = { line, job };
+  }
+
+  /** Writes pause until compaction has caught up: then reads cost no more than they may. */
+  private async catchUp(line: Line, say: Say): Promise<void> {
+    say("compaction catches up");
+    await this.mergeTurns(TURNS_MAX, say);
+    line.store.freeze(line.model.last as Lsn, LSN_INVALID);
+    await this.seal(line);
+    for (let merges = 0; ; merges++) {
+      const plan = planMerge(line.store.tiers, this.family().cutoff(line.id));
+      if (plan === undefined) break;
+      must(merges < MERGES_MAX, () => `compaction goes on for ever: ${plan.reason}`);
+      this.startMerge(line, plan);
+      await this.mergeTurns(TURNS_MAX, say);
+    }
+    // A branch reads on in its ancestor, in the midst of what was not merged at its branch point.
+    if (line.store.ancestor === undefined) checkBounds(line.store, line.model);
+    this.counts.caughtUp++;
   }
 
   private async mergeTurns(turns: number, say: Say): Promise<void> {
@@ -428,7 +458,7 @@ export class Simulator {
   /** Once writes stop, space converges: one tier, no superseded version, and every read still right. */
   private async settle(): Promise<void> {
     this.faults.full = false;
-    if (this.job !== undefined) await this.mergeTurns(1_000, () => undefined);
+    if (this.job !== undefined) await this.mergeTurns(TURNS_MAX, () => undefined);
     this.nowMs += 1_000_000; // all leases have ended
     for (const line of [...this.lines.values()].reverse()) {
       line.held = [];
@@ -450,7 +480,7 @@ export class Simulator {
       const { store, reader } = line;
       const job = store.beginMerge({ plan, reader, retained, nowMs: 0, steadyMs: () => 0 });
       this.job = { line, job };
-      await this.mergeTurns(1_000, () => undefined);
+      await this.mergeTurns(TURNS_MAX, () => undefined);
       assert(this.job === undefined, "a merge ends");
       this.checkSpace(line, pins);
     }

@@ -5,7 +5,7 @@
 // moment; so no read is permitted that a merge has made impossible.
 
 import type { MergePlan } from "../core/compaction.ts";
-import { mergeAll, planMerge } from "../core/compaction.ts";
+import { mergeAll, mergeCanWait, planMerge } from "../core/compaction.ts";
 import { lsnAtTime } from "../core/commit-times.ts";
 import { nextCutoff } from "../core/gc.ts";
 import { type Holds, NO_HOLDS } from "../core/holds.ts";
@@ -47,6 +47,9 @@ export class Retention {
   /** Steady ms. */
   gcDueMs = 0;
   mergeDueMs = 0;
+  /** How fast WAL came between the last two looks, bytes a second. */
+  walBytesPerSecond = 0;
+  private looked: { readonly lsn: Lsn; readonly atMs: number } | undefined;
   failure: string | undefined;
   /** Leases and snapshots, as the catalog had them in the version that it gives them. */
   holds: Holds = NO_HOLDS;
@@ -58,6 +61,16 @@ export class Retention {
   readonly asked: Reply<Result<undefined, string>>[] = [];
   /** For which layers and cutoff nothing was due. */
   private quiet: { readonly layers: unknown; readonly cutoff: Lsn } | undefined;
+
+  /** Notes how far WAL has been taken in. */
+  look(lsn: Lsn, atMs: number): void {
+    const { looked } = this;
+    if (looked !== undefined && atMs <= looked.atMs) return;
+    if (looked !== undefined) {
+      this.walBytesPerSecond = ((lsn - looked.lsn) * 1000) / (atMs - looked.atMs);
+    }
+    this.looked = { lsn, atMs };
+  }
 
   isQuiet(layers: unknown, cutoff: Lsn): boolean {
     return this.quiet?.layers === layers && this.quiet?.cutoff === cutoff;
@@ -149,6 +162,7 @@ export function retentionTick(state: TimelineState): void {
     retention.gcDueMs = nowMs + GC_PERIOD_MS;
     moveCutoff(state, retentionPolicy(deps.catalog));
   }
+  retention.look(wal.intake.visible, nowMs);
   if (retention.job === undefined && nowMs >= retention.mergeDueMs) beginDue(state);
 }
 
@@ -161,7 +175,9 @@ function beginDue(state: TimelineState): void {
   const entry = timelineEntryOf(deps.catalog, deps.timelineId);
   const cutoff = cutoffOf(deps.directory, deps.tenantId, entry);
   if (retention.isQuiet(layers, cutoff)) return;
-  const plan = planMerge(wal.store.tiers, cutoff);
+  const { tiers } = wal.store;
+  if (mergeCanWait(tiers.length, retention.walBytesPerSecond)) return;
+  const plan = planMerge(tiers, cutoff);
   if (plan === undefined) return retention.beQuiet(layers, cutoff);
   begin(state, plan, cutoff);
 }

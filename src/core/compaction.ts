@@ -9,6 +9,7 @@
 import {
   COLLECT_PART,
   IMAGE_RECORDS_MAX,
+  MERGE_BACK_OFF_BYTES_PER_S,
   MERGE_FAN_IN,
   MERGE_SMALL_BYTES,
   MERGE_STEP_RATIO,
@@ -39,6 +40,10 @@ export interface MergePlan {
 export function planMerge(tiers: readonly Tier[], cutoff: Lsn): MergePlan | undefined {
   return fanIn(tiers) ?? tooMany(tiers) ?? longChains(tiers) ?? collect(tiers, cutoff);
 }
+
+/** True when merging had better wait: WAL comes fast, and reads do not look into too many tiers yet. */
+export const mergeCanWait = (tiers: number, walBytesPerSecond: number): boolean =>
+  tiers < TIERS_MAX && walBytesPerSecond > MERGE_BACK_OFF_BYTES_PER_S;
 
 /** Everything into one tier, whatever it costs. */
 export const mergeAll = (tiers: readonly Tier[]): MergePlan | undefined =>

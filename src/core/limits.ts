@@ -175,6 +175,8 @@ export const COLLECT_PART = 0.5;
 /** More records than this behind a page, and merging leaves an image; native operations, which are a hundred times cheaper, IMAGE_OPS_MAX. */
 export const IMAGE_RECORDS_MAX = 12;
 export const IMAGE_OPS_MAX = 64;
+/** While WAL comes faster than this, bytes a second, no merge begins until there are TIERS_MAX tiers: taking in WAL has one thread, and merging can be done later. */
+export const MERGE_BACK_OFF_BYTES_PER_S = 8 * MiB;
 /** A merged layer is cut at the next key after this many bytes: small enough to be rewritten, uploaded or fetched alone. */
 export const MERGED_LAYER_BYTES_MAX = 128 * MiB;
 /** One turn of merging: keys looked at or LMDB entries written, and ms, whichever comes first. Page reads wait for at most one. */

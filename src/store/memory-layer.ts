@@ -54,6 +54,8 @@ export class MemoryLayer implements Layer, ChangeSink {
   private readonly chunks: ArenaChunk[] = [];
   private lastChunk: ArenaChunk | undefined;
   private lastChunkIndex = -1;
+  private copiesChunk: ArenaChunk | undefined;
+  private copiesChunkIndex = -1;
   private foreignBytes = 0;
   // Keys of the kinds that are listed (all but pages), by kind: group id and block, in turn.
   private readonly listed: number[][] = [];
@@ -228,9 +230,11 @@ export class MemoryLayer implements Layer, ChangeSink {
     const { chunk, used } = arena;
     chunk.bytes.set(bytes, used);
     arena.commit(bytes.length);
-    const index = this.chunks.lastIndexOf(chunk);
-    const known = index >= 0 ? index : this.chunks.push(chunk) - 1;
-    this.put(group, block, lsn, type, known, used, bytes.length, 0);
+    if (chunk !== this.copiesChunk) {
+      this.copiesChunk = chunk;
+      this.copiesChunkIndex = this.chunks.push(chunk) - 1;
+    }
+    this.put(group, block, lsn, type, this.copiesChunkIndex, used, bytes.length, 0);
   }
 
   private chunkIndex(chunk: ArenaChunk): number {

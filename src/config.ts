@@ -76,6 +76,9 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   ),
 };
 
+/** As the file calls it. */
+export const settingName = (key: SettingKey): string => ABOUT[key].name;
+
 /** A setting that cannot be used; the message names it, what is wrong and what is accepted. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";

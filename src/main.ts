@@ -2,8 +2,9 @@
 // it cannot start or when what is on disk is unknown (the next start recovers).
 
 import { readFileSync } from "node:fs";
+import { liveSettings } from "./app/live-settings.ts";
 import { type Program, type Secrets, startProgram } from "./app/program.ts";
-import { ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
+import { type Config, ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
 import { keepOutOfCoreDumps } from "./io/core-dumps.ts";
 import { type Log, type LogLevel, createLog } from "./io/log.ts";
 import { Secret } from "./protocol/conninfo.ts";
@@ -47,16 +48,20 @@ function takeSecrets(): Secrets {
   return { walToken: walToken === undefined || walToken === "" ? undefined : new Secret(walToken) };
 }
 
-/** Runs until SIGINT, SIGTERM or a request to stop, in order; a second signal ends it at once. SIGHUP reads keys again. */
+const levelOf = ({ logLevel }: Config): LogLevel => (logLevel === "trace" ? "debug" : logLevel);
+
+/** Runs until SIGINT, SIGTERM or a request to stop, in order; a second signal ends it at once. SIGHUP reads settings and keys again. */
 export async function serve(
   flags: Flags,
   configFile?: string,
   crashPoint?: CrashPoint,
 ): Promise<void> {
   const secrets = takeSecrets();
-  const { config } = loadConfig(flags, process.env, readConfigFile(configFile));
-  const level: LogLevel = config.logLevel === "trace" ? "debug" : config.logLevel;
-  const log = createLog({ level, to: 1, pretty: process.stdout.isTTY === true });
+  const environment = { ...process.env };
+  const read = (): Config => loadConfig(flags, environment, readConfigFile(configFile)).config;
+  const config = read();
+  const log = createLog({ level: levelOf(config), to: 1, pretty: process.stdout.isTTY === true });
+  const settings = liveSettings(config, read, { logLevel: (next) => log.setLevel(levelOf(next)) });
   if (config.authKeys !== undefined || secrets.walToken !== undefined) keepOutOfCoreDumps();
   const die = (error: Error): void => {
     log.error({ err: error }, "the process stops at once; what is durable is safe");
@@ -70,7 +75,7 @@ export async function serve(
   // Before the program can react to it, the signal must not end it either.
   process.on("SIGHUP", () => void running?.reload());
   let running: Program | undefined;
-  const started = startProgram(config, log, die, secrets, crashPoint);
+  const started = startProgram(config, log, die, { ...secrets, settings }, crashPoint);
   const program = await started.catch((error: unknown) => {
     const text = error instanceof Error ? error.message : String(error);
     process.stderr.write(`pageserver: ${text}\n`);

@@ -16,7 +16,8 @@ import { ServerTls } from "../io/tls.ts";
 import { TokenVerifier } from "../io/tokens.ts";
 import { type Authenticate, trust } from "../protocol/pg-handshake.ts";
 import type { AdminError } from "../core/admin-error.ts";
-import type { Reloaded } from "../protocol/api-status.ts";
+import type { LiveSettings } from "./live-settings.ts";
+import type { Reloaded, SettingsReload } from "../protocol/api-status.ts";
 
 export interface Login {
   /** Of the page service. */
@@ -36,7 +37,12 @@ export interface Login {
 const OWN_KEY_FILE = "compute-key.pem";
 
 /** Loads the keys and the certificate that the settings name. Throws KeysUnusable or TlsUnusable. */
-export async function createLogin(config: Config, dataDir: string, log: Log): Promise<Login> {
+export async function createLogin(
+  config: Config,
+  dataDir: string,
+  log: Log,
+  settings?: LiveSettings,
+): Promise<Login> {
   const tls = await loadTls(config);
   if (tls === undefined && isReachable(config)) {
     log.warn(
@@ -44,10 +50,12 @@ export async function createLogin(config: Config, dataDir: string, log: Log): Pr
     );
   }
   const verifier = await loadVerifier(config, dataDir);
-  const reload = (): Promise<Result<Reloaded, AdminError>> => reloadAll(verifier?.verifier, tls);
+  const reload = (): Promise<Result<Reloaded, AdminError>> =>
+    reloadAll({ verifier: verifier?.verifier, tls, settings });
   const reloadLogged = async (): Promise<void> => {
     const reloaded = await reload();
-    if (reloaded.ok) log.info(reloaded.value, "public keys and certificate are read again");
+    if (reloaded.ok)
+      log.info(reloaded.value, "settings, public keys and certificate are read again");
     else log.error({ reason: reloaded.error }, "nothing is reloaded");
   };
   return { ...(verifier === undefined ? OPEN_DOOR : asking(verifier)), tls, reload, reloadLogged };
@@ -108,24 +116,26 @@ const OPEN_DOOR: Door = {
 };
 
 /** Everything is read and checked before anything of it counts. */
-async function reloadAll(
-  verifier: TokenVerifier | undefined,
-  tls: ServerTls | undefined,
-): Promise<Result<Reloaded, AdminError>> {
-  if (verifier === undefined && tls === undefined) {
-    const message = "no token is asked for (auth_keys) and there is no TLS (tls_cert)";
-    return err({ kind: "precondition", message: `there is nothing to reload: ${message}` });
-  }
+async function reloadAll(what: {
+  readonly verifier: TokenVerifier | undefined;
+  readonly tls: ServerTls | undefined;
+  readonly settings: LiveSettings | undefined;
+}): Promise<Result<Reloaded, AdminError>> {
+  const { verifier, tls, settings } = what;
+  let changed: SettingsReload | undefined;
   try {
+    const takeSettings = settings?.prepare();
     const prepared = await Promise.all([verifier?.prepare(), tls?.prepare()]);
     for (const takeOver of prepared) takeOver?.();
+    changed = takeSettings?.();
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    const message = `${why}; keys and certificate stay as they were`;
+    const message = `${why}; settings, keys and certificate stay as they were`;
     return err({ kind: "precondition", message });
   }
   return ok({
     keys: verifier?.keyCount ?? 0,
     ...(tls && { certificate_not_after: formatTime(tls.notAfterMs * 1000) }),
+    ...(changed !== undefined && { settings: changed }),
   });
 }

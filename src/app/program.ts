@@ -27,6 +27,7 @@ import { Computes } from "./computes.ts";
 import { readDashboard } from "./dashboard-files.ts";
 import { Imports } from "./imports.ts";
 import { type Login, createLogin } from "./login.ts";
+import type { LiveSettings } from "./live-settings.ts";
 import { type ManagementDeps, createManagement } from "./management.ts";
 import { statusOf } from "./status.ts";
 import { type LiveTree, type TreeParts, growTree } from "./tree.ts";
@@ -40,7 +41,7 @@ export interface Program {
   readonly listenPort: number;
   /** Resolves when somebody asked for the end through the API. */
   readonly stopAsked: Promise<string>;
-  /** Reads what may change while it runs: public keys, the certificate. What cannot be read is logged and stays as it was. */
+  /** Reads what may change while it runs: settings, public keys, the certificate. What cannot be read is logged and stays as it was. */
   readonly reload: () => Promise<void>;
   /** Orderly: listeners, imports, connections, timelines, redo, lock. */
   readonly stop: () => Promise<void>;
@@ -50,6 +51,12 @@ export interface Program {
 export interface Secrets {
   /** Password for WAL sources whose connection string has none. */
   readonly walToken?: Secret | undefined;
+}
+
+/** What the process lends to the program that runs in it. */
+export interface Lent extends Secrets {
+  /** How settings are read again; undefined: they are not. */
+  readonly settings?: LiveSettings;
 }
 
 /** A data directory that cannot be made or written; the message names it and the remedy. */
@@ -66,12 +73,12 @@ export async function startProgram(
   config: Config,
   log: Log,
   onFatal: (error: Error) => void,
-  secrets: Secrets = {},
+  lent: Lent = {},
   crashPoint?: CrashPoint,
 ): Promise<Program> {
   const closers = new Closers(log);
   try {
-    return await start(config, log, onFatal, secrets, closers, crashPoint);
+    return await start(config, log, onFatal, lent, closers, crashPoint);
   } catch (error) {
     await closers.closeAll();
     throw error;
@@ -82,16 +89,16 @@ async function start(
   config: Config,
   log: Log,
   onFatal: (error: Error) => void,
-  secrets: Secrets,
+  lent: Lent,
   closers: Closers,
   crashPoint: CrashPoint | undefined,
 ): Promise<Program> {
   const dataDir = path.resolve(config.dataDir);
   await lockedDirectory(dataDir, onFatal, closers);
   const programs = await findPostgres({ major: PG_MAJOR, binDir: config.pgBinDir });
-  const login = await createLogin(config, dataDir, log);
+  const login = await createLogin(config, dataDir, log, lent.settings);
   const parts = await treeParts({
-    ...{ config, dataDir, log, onFatal, programs, login, secrets, crashPoint },
+    ...{ config, dataDir, log, onFatal, programs, login, secrets: lent, crashPoint },
   });
   const { listener } = parts;
   closers.add("open files", () => Promise.resolve(parts.shared.files.closeAll()));

@@ -4,6 +4,7 @@ import { Command } from "commander";
 import type { CheckReport } from "../protocol/api-status.ts";
 import { CommandFailed, contextOf } from "./context.ts";
 import { formatMs } from "./format.ts";
+import { waiting } from "./progress.ts";
 
 const HELP = `
 Reads every layer and every value and compares them with docs/invariants.md. Exit code 0 means
@@ -18,7 +19,7 @@ export function checkCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (_options: unknown, command: Command) => {
       const context = contextOf(command);
-      const report = await context.client.check();
+      const report = await waiting(context, "checking", context.client.check());
       context.print(report, () => reportWords(report));
       if (report.problems.length > 0) {
         throw new CommandFailed(`${report.problems.length} problems found`);

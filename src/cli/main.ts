@@ -3,6 +3,7 @@
 
 import { Command, CommanderError, Option } from "commander";
 import { branchCommand } from "./branch.ts";
+import { completeCommand, completionCommand } from "./completion.ts";
 import { checkCommand } from "./check.ts";
 import { computeCommand } from "./compute.ts";
 import { configCommand } from "./config.ts";
@@ -10,8 +11,10 @@ import { DEFAULT_API, EXIT, failure } from "./context.ts";
 import { doctorCommand } from "./doctor.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
+import { jobCommand } from "./job.ts";
 import { leaseCommand, snapshotCommand } from "./holds.ts";
 import { serveCommand } from "./serve.ts";
+import { serverCommand } from "./server.ts";
 import { statusCommand } from "./status.ts";
 import { tenantCommand } from "./tenant.ts";
 import { timelineCommand } from "./timeline.ts";
@@ -27,7 +30,8 @@ Examples:
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no server answers.`;
 
-function program(): Command {
+/** All commands. */
+export function program(): Command {
   const root = new Command("pageserver")
     .description("Storage for stock PostgreSQL: branches, time travel, computes without disks")
     .addOption(
@@ -50,11 +54,15 @@ function program(): Command {
     tenantCommand(),
     snapshotCommand(),
     leaseCommand(),
+    jobCommand(),
     statusCommand(),
+    serverCommand(),
     dumpCommand(),
     checkCommand(),
+    completionCommand(),
   ];
   for (const command of commands) root.addCommand(command);
+  root.addCommand(completeCommand(root), { hidden: true });
   return withGlobals(root);
 }
 

@@ -110,6 +110,21 @@ function newBar(step: JobStep): cliProgress.SingleBar {
   return bar;
 }
 
+/** Waits for an answer that has no steps; on a terminal the time that it takes is seen. */
+export async function waiting<T>(context: Context, what: string, answer: Promise<T>): Promise<T> {
+  if (context.json || !process.stderr.isTTY) return answer;
+  const begun = performance.now();
+  const timer = setInterval(() => {
+    process.stderr.write(`\r  ${MARK.running}  ${what}  ${formatMs(performance.now() - begun)} `);
+  }, POLL_MS);
+  try {
+    return await answer;
+  } finally {
+    clearInterval(timer);
+    process.stderr.write("\r\x1b[K");
+  }
+}
+
 const MARK: Readonly<Record<JobStep["state"], string>> = {
   running: "..",
   done: "ok",

@@ -4,6 +4,7 @@ import { Command } from "commander";
 import type { PinInfo, RetentionInfo } from "../protocol/api-retention.ts";
 import { contextOf } from "./context.ts";
 import { formatBytes } from "./format.ts";
+import { waiting } from "./progress.ts";
 
 export function retentionCommand(): Command {
   return new Command("retention")
@@ -39,7 +40,7 @@ export function compactCommand(): Command {
     .addHelpText("after", "\nExample:\n  pageserver timeline compact test")
     .action(async (nameOrId: string, _options: unknown, command: Command) => {
       const context = contextOf(command);
-      const info = await context.client.compact(nameOrId);
+      const info = await waiting(context, "merging", context.client.compact(nameOrId));
       context.print(info, () => retentionWords(info));
     });
 }

@@ -10,8 +10,8 @@ environment over the file. All of them, and where each comes from: pageserver co
 
 With --auth-keys both ports ask for a token (JWT, EdDSA or RS256): as libpq's password, and as
 Authorization: Bearer. Without, both ports have to be on loopback. With --tls-cert and --tls-key both
-speak TLS only (the page service also in clear with tls_required = false). SIGHUP reads keys and
-certificate again.
+speak TLS only (the page service also in clear with tls_required = false). SIGHUP reads
+settings, keys and certificate again.
 
 PAGESERVER_WAL_TOKEN (environment only): the password for WAL sources that ask for one and whose
 connection string has none, a safekeeper's token for example. It is stored nowhere.

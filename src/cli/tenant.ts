@@ -29,6 +29,16 @@ export function tenantCommand(): Command {
       }),
   );
   tenant.addCommand(
+    new Command("show")
+      .description("one tenant (default: the only one there is)")
+      .argument("[id]", "32 hex digits")
+      .action(async (id: string | undefined, _options: unknown, command: Command) => {
+        const { client, print } = contextOf(command);
+        const info = await (id === undefined ? client.tenant() : client.of(id).tenant());
+        print(info, () => tenantTable([info]));
+      }),
+  );
+  tenant.addCommand(
     new Command("create")
       .description("a tenant without timelines; one that exists already is left as it is")
       .argument("[id]", "32 hex digits (default: chosen by the server)")

@@ -6,6 +6,7 @@ import { MalformedInput } from "../core/assert.ts";
 import { Lsn } from "../core/lsn.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 import { CommandFailed, contextOf } from "./context.ts";
+import { checkpointCommand, lsnAtCommand, timeAtCommand } from "./timeline-time.ts";
 import { compactCommand, deleteCommand, gcCommand, retentionCommand } from "./retention.ts";
 import { formatBytes, formatMs, sourceText, stateText, table } from "./format.ts";
 
@@ -25,6 +26,9 @@ export function timelineCommand(): Command {
   timeline.addCommand(showCommand());
   timeline.addCommand(createCommand());
   timeline.addCommand(waitCommand());
+  timeline.addCommand(lsnAtCommand());
+  timeline.addCommand(timeAtCommand());
+  timeline.addCommand(checkpointCommand());
   timeline.addCommand(retentionCommand());
   timeline.addCommand(gcCommand());
   timeline.addCommand(compactCommand());

@@ -19,7 +19,7 @@ import type {
   SnapshotInfo,
 } from "../protocol/api-holds.ts";
 import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
-import type { CheckReport, Status } from "../protocol/api-status.ts";
+import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
 
 /** The server refused or failed; `message` is its sentence. */
@@ -58,8 +58,14 @@ export class Client {
     this.tenantPath = `/v1/tenant/${encodeURIComponent(tenant)}`;
   }
 
+  /** The same server, another tenant. */
+  of = (tenant: string): Client => new Client(this.url, tenant, this.token);
+
   status = (): Promise<Status> => this.call("GET", "/v1/status");
   shutdown = (): Promise<unknown> => this.call("POST", "/v1/shutdown");
+  reload = (): Promise<Reloaded> => this.call("POST", "/v1/reload");
+  /** Prometheus's text format. */
+  metrics = (): Promise<string> => this.text("GET", "/metrics");
 
   tenants = (): Promise<readonly TenantInfo[]> => this.call("GET", "/v1/tenant");
   tenant = (): Promise<TenantInfo> => this.call("GET", this.tenantPath);
@@ -147,25 +153,26 @@ export class Client {
     return `${this.tenantPath}/timeline/${encodeURIComponent(nameOrId)}`;
   }
 
-  private async call<T>(
+  private async call<T>(method: string, path: string, body?: object, query?: Query): Promise<T> {
+    // The server is ours and of the same version: its answers are taken as the API says they are.
+    return parseJson(await this.text(method, path, body, query)) as T;
+  }
+
+  private async text(
     method: string,
     path: string,
     body?: object,
     query: Query = {},
-  ): Promise<T> {
+  ): Promise<string> {
     const url = new URL(this.url + path);
     for (const [name, value] of Object.entries(query)) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
     const response = await this.send(url, method, body);
     const text = await response.text();
-    const parsed = parseJson(text);
-    if (!response.ok) {
-      const msg = (parsed as Partial<ErrorBody> | undefined)?.msg ?? text.slice(0, 500);
-      throw new ApiError(response.status, msg);
-    }
-    // The server is ours and of the same version: its answers are taken as the API says they are.
-    return parsed as T;
+    if (response.ok) return text;
+    const msg = (parseJson(text) as Partial<ErrorBody> | undefined)?.msg ?? text.slice(0, 500);
+    throw new ApiError(response.status, msg);
   }
 
   private async send(url: URL, method: string, body: object | undefined): Promise<Response> {

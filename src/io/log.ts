@@ -34,14 +34,44 @@ export interface LogOptions {
   readonly pretty: boolean;
 }
 
+/** The program's own log: what is below its level is not written, by it and all its children. */
+export interface RootLog extends Log {
+  setLevel(level: LogLevel): void;
+}
+
+const RANK: Readonly<Record<LogLevel, number>> = {
+  debug: 0,
+  info: 1,
+  warn: 2,
+  error: 3,
+  silent: 4,
+};
+
 /** Opens the log. Lines are written synchronously: the last one before an exit is the one needed. */
-export function createLog(options: LogOptions): Log {
+export function createLog(options: LogOptions): RootLog {
   const sink = typeof options.to === "number" ? fileSink(options.to) : options.to;
   const print = options.pretty ? prettyFactory({ colorize: true }) : (line: string) => line;
-  return pino(
-    { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+  const lines = pino(
+    { level: "debug", base: null, timestamp: pino.stdTimeFunctions.isoTime },
     { write: (line: string) => void sink.write(print(redactSecrets(line))) },
   );
+  const threshold = { level: options.level };
+  return { ...from(lines, threshold), setLevel: (level) => void (threshold.level = level) };
+}
+
+/** A pino's children keep the level that it had when they were made: the level is asked here instead. */
+function from(lines: pino.Logger, threshold: { readonly level: LogLevel }): Log {
+  const method = (level: "debug" | "info" | "warn" | "error"): LogMethod => {
+    const write = lines[level].bind(lines) as LogMethod;
+    return ((...line: Parameters<LogMethod>) => {
+      if (RANK[level] >= RANK[threshold.level]) write(...line);
+    }) as LogMethod;
+  };
+  return {
+    ...{ debug: method("debug"), info: method("info"), warn: method("warn") },
+    error: method("error"),
+    child: (fields) => from(lines.child(fields), threshold),
+  };
 }
 
 /**

@@ -54,11 +54,21 @@ export type Status = Api<typeof Status>;
 export const Alive = Type.Object({ id: Type.Number() });
 export type Alive = Api<typeof Alive>;
 
+/** Names of settings that are not what they were when the server was started. */
+export const SettingsReload = Type.Object({
+  /** These count from now on. */
+  applied: Type.Array(Type.String()),
+  /** These count when the server is started again. */
+  need_restart: Type.Array(Type.String()),
+});
+export type SettingsReload = Api<typeof SettingsReload>;
+
 export const Reloaded = Type.Object({
   /** Public keys in use. */
   keys: Type.Number(),
   /** The end of the certificate's validity, if there is one. */
   certificate_not_after: Type.Optional(TimeText),
+  settings: Type.Optional(SettingsReload),
 });
 export type Reloaded = Api<typeof Reloaded>;
 

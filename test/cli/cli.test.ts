@@ -228,3 +228,40 @@ test("every command's help teaches with an example", async () => {
     expect(text).toMatch(new RegExp(`Examples?:[^]*pageserver ${command.join(" ")}`));
   }
 });
+
+describe("jobs, the server and moments", () => {
+  test("a job is found, shown, and waited for", async () => {
+    expect((await cli("job", "list")).out).toBe("no jobs since the server was started\n");
+    const ran = cli("compute", "start", "main");
+    await withJob(async (job) => {
+      job.step("base backup");
+      const [listed, shown] = await Promise.all([cli("job", "list"), cli("job", "show", job.id)]);
+      expect(listed.out).toMatch(new RegExp(`${job.id} +compute-start +main +running`));
+      expect(shown.out).toMatch(/^compute-start of "main", running\n {2}\.\. {2}base backup/);
+      const waited = cli("job", "wait", job.id);
+      await pause(200);
+      job.failed("no room");
+      expect(await waited).toMatchObject({ code: 1, out: "" });
+    });
+    expect((await ran).err).toContain("no room");
+    const unknown = await cli("job", "show", "nonsense");
+    expect(unknown).toMatchObject({ code: 1, out: "" });
+  });
+
+  test("reload, metrics and stop", async () => {
+    expect((await cli("server", "reload")).out).toBe("1 public keys in use\n");
+    expect((await cli("server", "metrics")).out).toBe("pageserver_timelines 1\n");
+    expect(JSON.parse((await cli("server", "stop", "--json")).out)).toEqual({ stopping: true });
+    expect(memory.asked.shutdowns).toBe(1);
+  });
+
+  test("a time to an LSN and back, and sealing", async () => {
+    const at = await cli("timeline", "lsn-at", "main", "2026-01-31T10:20:30Z");
+    expect(at.out).toMatch(/^[0-9A-F]+\/[0-9A-F]+/);
+    expect((await cli("timeline", "lsn-at", "main", "yesterday")).code).toBe(2);
+    expect((await cli("timeline", "time-at", "main", "0/16B3748")).out).toMatch(/^2026-\d\d-\d\dT/);
+    expect((await cli("timeline", "time-at", "main", "x")).code).toBe(2);
+    expect((await cli("timeline", "checkpoint", "main")).out).toContain('"main" is sealed');
+    expect(memory.asked.checkpoints).toBe(1);
+  });
+});

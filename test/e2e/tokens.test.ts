@@ -120,7 +120,10 @@ test("new keys by SIGHUP and by request; a broken file changes nothing", async (
       headers: { authorization: `Bearer ${token}` },
     });
   expect((await reload(old)).status).toBe(401);
-  expect(await (await reload(fresh)).json()).toEqual({ keys: 1 });
+  expect(await (await reload(fresh)).json()).toEqual({
+    keys: 1,
+    settings: { applied: [], need_restart: [] },
+  });
   expect([await statusOf(old), await statusOf(fresh)]).toEqual([200, 401]);
 });
 

@@ -86,3 +86,29 @@ describe("log", () => {
     expect(lineOf(false, (log) => log.info(text))).toContain(text);
   });
 });
+
+test("another level counts at once, for children that were made before, too", () => {
+  const lines: string[] = [];
+  const log = createLog({
+    level: "warn",
+    to: { write: (line) => lines.push(JSON.parse(line).msg) },
+    pretty: false,
+  });
+  const child = log.child({ tenant: "t" });
+  const grandchild = child.child({ timeline: "x" });
+  const all = (when: string): void => {
+    for (const one of [log, child, grandchild]) {
+      one.debug(`debug ${when}`);
+      one.warn({ n: 1 }, `warn ${when}`);
+    }
+  };
+  all("before");
+  log.setLevel("debug");
+  all("after");
+  log.setLevel("silent");
+  all("silent");
+  expect(lines).toEqual([
+    ...["warn before", "warn before", "warn before"],
+    ...["debug after", "warn after", "debug after", "warn after", "debug after", "warn after"],
+  ]);
+});

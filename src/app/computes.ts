@@ -23,6 +23,7 @@ import {
   computeUri,
   findCompute,
   freePort,
+  readStatistics,
   stopCompute,
 } from "../io/compute.ts";
 import { computeRoot } from "../io/compute-dir.ts";
@@ -31,6 +32,8 @@ import { PostgresProblem, type PostgresPrograms } from "../io/postgres.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
+import { timelinePath } from "../store/data-dir.ts";
+import { keepStatistics, statisticsAt } from "./compute-statistics.ts";
 import { type ComputeRecord, parseComputeRecord } from "./compute-record.ts";
 
 /** Slot by which a compute keeps WAL for us. */
@@ -161,7 +164,8 @@ export class Computes {
     const token = record.diskless
       ? await this.deps.computeToken(timeline.tenantId, entry.id)
       : undefined;
-    const options = { dir: record.dir, token, ...settings };
+    const statistics = await statisticsAt(this.timelineDir(timeline), source.lsn);
+    const options = { dir: record.dir, token, statistics, ...settings };
     // Recorded before it runs: should we die meanwhile, it is found by this. But what is recorded is
     // removed with it, so nothing of somebody else's may be in there.
     await requireEmpty(record.dir);
@@ -173,6 +177,10 @@ export class Computes {
     });
     await this.streamBack(tenant, timeline, compute.port, job);
     return this.info(timeline, started);
+  }
+
+  private timelineDir({ tenantId, entry }: TimelineHandle): string {
+    return timelinePath(this.deps.dataDir, tenantId, entry.id);
   }
 
   private async streamBack(
@@ -255,6 +263,10 @@ export class Computes {
         }
         await sleep(COMPUTE_POLL_MS);
       }
+    }
+    if (endLsn !== undefined) {
+      const statistics = await readStatistics(programs, record.dir);
+      await keepStatistics(this.timelineDir(timeline), statistics, endLsn);
     }
     job.step("remove its directory");
     await setSource(tenant, timeline, undefined);

@@ -119,6 +119,8 @@ export const INITDB_MS_MAX = 300_000;
 export const PROGRAM_OUTPUT_BYTES_MAX = 4 * MiB;
 /** A compute must accept connections this long after its start, ms. It starts without recovery, so seconds are plenty. */
 export const COMPUTE_START_MS_MAX = 60_000;
+/** PostgreSQL's cumulative statistics that outlive a compute, bytes: some 400 a relation. */
+export const STATISTICS_BYTES_MAX = 64 * MiB;
 /** A compute's fast shutdown, ms: its last checkpoint, and the page server's taking in all WAL. */
 export const COMPUTE_STOP_MS_MAX = 60_000;
 /** An immediate shutdown, ms; then the process is killed. */

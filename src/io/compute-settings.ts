@@ -62,6 +62,11 @@ export function computeConf(settings: ComputeSettings): string {
     // the page server has, and clients were told nothing of that part.
     restart_after_crash: "off",
     log_line_prefix: "%m [%p] ",
+    // Bitmap scans and VACUUM ask for pages ahead, which is a round trip saved, not a disk's work.
+    ...(diskless !== undefined && {
+      effective_io_concurrency: "64",
+      maintenance_io_concurrency: "64",
+    }),
     ...extra,
     ...(diskless !== undefined && disklessSettings(diskless, extra?.["shared_preload_libraries"])),
     ...(diskless !== undefined && { "pageserver.wal_receiver": standbyName }),

@@ -3,6 +3,7 @@
 // again by its directory. Its WAL receiver is somebody else's matter; with synchronous commits,
 // writes wait until that has connected, reads do not.
 
+import { constants } from "node:fs";
 import fs from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
@@ -13,6 +14,7 @@ import {
   COMPUTE_QUIT_MS_MAX,
   COMPUTE_START_MS_MAX,
   COMPUTE_STOP_MS_MAX,
+  STATISTICS_BYTES_MAX,
 } from "../core/limits.ts";
 import type { Lsn } from "../core/lsn.ts";
 import { checkpointEnd } from "../protocol/backup/start-checkpoint.ts";
@@ -22,13 +24,15 @@ import { parsePgVersion } from "../protocol/wal/format.ts";
 import { type ComputeSettings, computeConf } from "./compute-settings.ts";
 import { readControl } from "./data-dir.ts";
 import { PostgresProblem, type PostgresPrograms, makeServerDir, runProgram } from "./postgres.ts";
-import { writeDataDir } from "./write-data-dir.ts";
+import { writeDataDir, writeSmallFile } from "./write-data-dir.ts";
 
 export interface ComputeOptions extends Omit<ComputeSettings, "socketDir"> {
   /** Becomes the data directory; absent or empty. */
   readonly dir: string;
   /** Directory of the unix socket; by default `dir` itself, which only the server's user can enter. */
   readonly socketDir?: string;
+  /** PostgreSQL's statistics file, of the moment of the backup. */
+  readonly statistics?: Uint8Array | undefined;
   /** Shown to the page service, when it asks for tokens; never written to disk. */
   readonly token?: string | undefined;
 }
@@ -59,6 +63,30 @@ const LOG_TAIL_BYTES = 4_096;
 
 export const computeLog = (dir: string): string => path.join(dir, LOG_NAME);
 
+/** Cumulative statistics, written by a server that stops cleanly and read by one that starts. */
+const statisticsFile = (dir: string): string => path.join(dir, "pg_stat/pgstat.stat");
+
+/**
+ * The statistics that a stopped server has left; undefined: none, or more than anybody needs. The
+ * directory is the server's: what its user could not read itself is not read for it.
+ */
+export async function readStatistics(
+  { account }: PostgresPrograms,
+  dir: string,
+): Promise<Uint8Array | undefined> {
+  const handle = await fs
+    .open(statisticsFile(dir), constants.O_RDONLY | constants.O_NOFOLLOW)
+    .catch(() => undefined);
+  if (handle === undefined) return undefined;
+  try {
+    const { uid, size } = await handle.stat();
+    const readable = account.uid === undefined || account.uid === uid;
+    return readable && size <= STATISTICS_BYTES_MAX ? await handle.readFile() : undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
 export const computeUri = (port: number): string =>
   `postgresql://postgres@127.0.0.1:${port}/postgres`;
 
@@ -88,6 +116,9 @@ export async function bootCompute(
     );
   }
   await fs.appendFile(path.join(dir, "postgresql.conf"), conf);
+  if (options.statistics !== undefined) {
+    await writeSmallFile(statisticsFile(dir), options.statistics, programs.account);
+  }
   onStep({ step: "start" });
   const compute = await startCompute(programs, dir, options.token);
   onStep({ step: "ready", pid: compute.pid });

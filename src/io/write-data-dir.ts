@@ -52,7 +52,7 @@ export async function writeDataDir(
         await writeLarge(file, entry.path.startsWith("pg_wal/"), chunks(entry), account);
       } else {
         const content = await gather(chunks(entry), entry.size);
-        await writes.add(() => writeSmall(file, content, account));
+        await writes.add(() => writeSmallFile(file, content, account));
       }
     }
   } finally {
@@ -100,7 +100,12 @@ async function gather(chunks: AsyncIterable<Uint8Array>, size: number): Promise<
   return content;
 }
 
-async function writeSmall(file: string, content: Uint8Array, account: Account): Promise<void> {
+/** A new file that belongs to `account`. */
+export async function writeSmallFile(
+  file: string,
+  content: Uint8Array,
+  account: Account,
+): Promise<void> {
   await fs.writeFile(file, content, { mode: 0o600, flag: "wx" });
   await give(file, account);
 }

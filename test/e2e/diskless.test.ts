@@ -172,6 +172,85 @@ describe("a compute without disks", () => {
   });
 });
 
+describe("what is asked of the page server", () => {
+  test("is asked ahead for sequential readers and bitmap scans, and counted", async () => {
+    await branch("ahead");
+    const { uri } = await boot("ahead");
+    const stat = async (): Promise<Record<string, number>> =>
+      JSON.parse(await valueOf(uri, "SHOW pageserver.stat")) as Record<string, number>;
+    const pages = Number(await valueOf(uri, "SELECT relpages FROM pg_class WHERE relname = 't'"));
+    const before = await stat();
+    await rowsOf(uri, "SELECT count(*) FROM t WHERE pad > ''");
+    const scanned = await stat();
+    expect(scanned["prefetched_pages_used"]! - before["prefetched_pages_used"]!).toBeGreaterThan(
+      pages * 0.8,
+    );
+    // Read again, they come from the store.
+    await rowsOf(uri, "SELECT count(*) FROM t WHERE pad > ''");
+    const again = await stat();
+    expect(again["pages_read_from_store"]! - scanned["pages_read_from_store"]!).toBeGreaterThan(
+      pages * 0.8,
+    );
+    await haltOn(server, "ahead");
+
+    const anew = await boot("ahead", { ...TINY, "pageserver.read_ahead": "0" });
+    const client = new pg.Client(anew.uri);
+    await client.connect();
+    try {
+      await client.query("SET enable_seqscan = off; SET enable_indexscan = off");
+      await client.query("SELECT count(pad) FROM t WHERE id BETWEEN 1000 AND 15000");
+      const { rows } = await client.query<{ "pageserver.stat": string }>("SHOW pageserver.stat");
+      const used = JSON.parse(rows[0]!["pageserver.stat"]) as Record<string, number>;
+      expect(used["prefetched_pages_used"]).toBeGreaterThan(pages * 0.5);
+      const views = path.resolve("pgext/compute/pageserver_stat.sql");
+      await client.query(fs.readFileSync(views, "utf8"));
+      const reads = await client.query("SELECT * FROM pageserver_stat.reads");
+      expect(Number((reads.rows[0] as Record<string, string>)["read_remotely"])).toBeGreaterThan(0);
+      const kept = await client.query("SELECT reason FROM pageserver_stat.kept ORDER BY 1");
+      expect(kept.rows.map((row: { reason: string }) => row.reason)).toEqual([
+        "lag",
+        "maps",
+        "not_logged",
+        "sequences",
+        "transactions",
+        "vacuum_cycles",
+      ]);
+    } finally {
+      await client.end();
+    }
+    await haltOn(server, "ahead");
+  });
+
+  test("a clean stop saves free space maps and statistics for the next compute", async () => {
+    await branch("saved");
+    let { uri } = await boot("saved");
+    await rowsOf(uri, "CREATE TABLE born AS SELECT * FROM t");
+    for (const table of ["t", "born"]) {
+      await rowsOf(uri, `DELETE FROM ${table} WHERE id % 2 = 0`);
+      await rowsOf(uri, `VACUUM ${table}`);
+    }
+    const size = "SELECT pg_relation_size('t') || ' ' || pg_relation_size('born')";
+    const before = await valueOf(uri, size);
+    const vacuums =
+      "SELECT sum(vacuum_count) FROM pg_stat_user_tables WHERE relname IN ('t', 'born')";
+    expect(await valueOf(uri, vacuums)).not.toBe("0");
+    const counted = await valueOf(uri, vacuums);
+    await haltOn(server, "saved");
+
+    ({ uri } = await boot("saved"));
+    expect(await valueOf(uri, vacuums)).toBe(counted);
+    for (const table of ["t", "born"]) {
+      await rowsOf(
+        uri,
+        `INSERT INTO ${table} SELECT g, 0, repeat('y', 100) FROM generate_series(100001, 105000) g`,
+      );
+    }
+    // The room that VACUUM found is used: the tables have not grown.
+    expect(await valueOf(uri, size)).toBe(before);
+    await haltOn(server, "saved");
+  });
+});
+
 describe("what goes wrong", () => {
   test("a page server that is away is waited for; a wait can be cancelled", async () => {
     await branch("waiter");

@@ -6,8 +6,8 @@
 //   --set name=value   a PostgreSQL setting of both servers (repeatable)
 //   --source DIR       unpacked sources of PostgreSQL 15; without, apt-get source is asked
 //   --connections N    tests that run at a time; with 128kB of buffers no more than one finds enough
-//   --kill             both servers are killed (SIGKILL) between groups of tests; the stock one recovers,
-//                      the other is booted anew from a base backup
+//   --kill             between groups of tests the stock server crashes and recovers, the other is killed
+//                      (SIGKILL) and booted anew from a base backup
 //   --keep             leave the suites' outputs, and the differences
 
 import { spawnSync } from "node:child_process";
@@ -15,7 +15,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findCompute, startCompute } from "../../src/io/compute.ts";
+import { findCompute, startCompute, stopCompute } from "../../src/io/compute.ts";
 import { findPostgres } from "../../src/io/postgres.ts";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 import { removeServer } from "../support/computes.ts";
@@ -38,7 +38,6 @@ const settings = Object.fromEntries(
 /** pg_regress creates it. */
 const DATABASE = "regression";
 const KILLED_POLL_MS = 20;
-const CHILDREN_END_MS = 500;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const problems: string[] = [];
 
@@ -125,18 +124,17 @@ class Subject {
     await this.server.done(await this.server.client.stopCompute(this.timeline));
   }
 
-  /** SIGKILL; then a stock server recovers where it was, and one without disks is booted anew. */
+  /** A crash; then a stock server recovers where it was, and one without disks is booted anew. */
   async kill(): Promise<void> {
     const { dir } = this.compute!;
-    const { pid } = (await findCompute(dir))!;
-    process.kill(pid, "SIGKILL");
-    while ((await findCompute(dir)) !== undefined) await sleep(KILLED_POLL_MS);
-    // Its children notice by themselves, and hold its shared memory until then.
-    await sleep(CHILDREN_END_MS);
     if (this.pages === "full-copy") {
-      await startCompute(await findPostgres({ major: 15, binDir: PG_BIN }), dir);
+      const programs = await findPostgres({ major: 15, binDir: PG_BIN });
+      await stopCompute(dir, { programs, mode: "immediate" });
+      await startCompute(programs, dir);
       return;
     }
+    process.kill((await findCompute(dir))!.pid, "SIGKILL");
+    while ((await findCompute(dir)) !== undefined) await sleep(KILLED_POLL_MS);
     await this.stop();
     await this.boot();
   }

@@ -179,9 +179,10 @@ async function verify(server: ServerUnderTest, home: string): Promise<readonly s
   if (wanted.size < 200) problems.push(`only ${wanted.size} tests ran`);
   for (const name of different) problems.push(`${name} differs`);
   say(`pages: ${sql(diskless.port, "SHOW pageserver.stat")}`.trim());
+  compareDumps("against the plain server's", plainDump, dump(diskless.port));
+  // Installs extensions, which the plain server's dump has not.
   checkData(diskless.port, "after the suite");
   const before = dump(diskless.port);
-  compareDumps("against the plain server's", plainDump, before);
   await diskless.stop();
 
   await diskless.boot();
@@ -199,6 +200,7 @@ try {
   different = await verify(server, home);
 } catch (error) {
   problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  say(`the page server's log ends with:\n${server.tail()}`);
 } finally {
   await removeServer(server);
   if (!options.keep) fs.rmSync(home, { recursive: true, force: true });

@@ -10,8 +10,8 @@ OBJS = $(patsubst %.c,$(BUILD)/$(LIBRARY)/%.o,$(SOURCES))
 override with_llvm = no
 # PostgreSQL's own headers do not compile cleanly under -Wextra: system headers are excused.
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -I$(TOP)
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -fvisibility=hidden $(EXTRA_CFLAGS)
-SHLIB_LINK = $(EXTRA_LDFLAGS)
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -fvisibility=hidden $(EXTRA_CFLAGS) $(SANITIZE)
+SHLIB_LINK = $(EXTRA_LDFLAGS) $(SANITIZE)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

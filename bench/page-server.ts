@@ -14,6 +14,7 @@ import { libraryPath } from "../src/app/program.ts";
 import { type LiveTree, type TreeParts, growTree } from "../src/app/tree.ts";
 import { loadConfig } from "../src/config.ts";
 import type { TimelineId } from "../src/core/ids.ts";
+import { OPEN_FILES_MAX } from "../src/core/limits.ts";
 import { systemClock } from "../src/io/clock.ts";
 import { readControl, walkDataDir } from "../src/io/data-dir.ts";
 import { type Listener, listen } from "../src/io/listener.ts";
@@ -88,7 +89,7 @@ const sharedOf = (dataDir: string, log: Log): TreeParts["shared"] => ({
   dataDir,
   log,
   directory: new Directory(),
-  files: new OpenFiles(),
+  files: new OpenFiles(OPEN_FILES_MAX, systemClock.steadyMs),
   cache: new PageCache(),
   budget: new OpenBudget(),
   clock: systemClock,

@@ -5,8 +5,8 @@
 import type { ReadError } from "../core/errors.ts";
 import { LSN_WAITERS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
-import type { PageAnswer } from "../core/page-batch.ts";
-import { planRead } from "../core/request-lsn.ts";
+import type { PageAnswer, PageRequest } from "../core/page-batch.ts";
+import { type ReadPlan, planRead } from "../core/request-lsn.ts";
 import { err, ok } from "../core/result.ts";
 import { StoreCorrupt } from "../store/store-errors.ts";
 import { findBoundary } from "./timeline-boundary.ts";
@@ -27,8 +27,14 @@ export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): voi
   const plans: (Lsn | ReadError)[] = [];
   const readable = readableNow(state);
   let until = LSN_INVALID;
+  let plan: ReadPlan | undefined;
+  let former: PageRequest | undefined;
   for (const request of msg.batch.requests) {
-    const plan = planRead(request, readable);
+    // Requests of one batch are mostly for one moment.
+    const same =
+      former?.lsn === request.lsn && former.notModifiedSince === request.notModifiedSince;
+    if (!same || plan === undefined) plan = planRead(request, readable);
+    former = request;
     if (plan.kind !== "wait") plans.push(plan.kind === "read" ? plan.at : plan.error);
     else if (mayWait) until = Math.max(until, plan.until) as Lsn;
     else plans.push(notReached(state, plan.until, waitedMs));

@@ -7,7 +7,8 @@ import { FORK_FSM, FORK_VM, PAGE_BYTES, formatRel } from "../core/page.ts";
 import type { Lsn } from "../core/lsn.ts";
 import type { PageAnswer, PageBatch, PageRequest } from "../core/page-batch.ts";
 import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
-import { type PageReader, isRedo } from "../store/read-page.ts";
+import { meters } from "../io/meters.ts";
+import { type PageReader, type ReadCost, isRedo } from "../store/read-page.ts";
 import { MISSING } from "../store/relations.ts";
 import { StoreCorrupt, StoreFull } from "../store/store-errors.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
@@ -38,11 +39,12 @@ export function answerBatch(
   reply: Reply<readonly PageAnswer[]>,
 ): void {
   const rebuild: Rebuild = { indexes: [], requests: [] };
-  const answers = batch.requests.map((request, i) => {
+  const answers: PageAnswer[] = [];
+  for (let i = 0; i < batch.requests.length; i++) {
     const plan = plans[i]!;
-    if (typeof plan !== "number") return errorAnswer(plan);
-    return orCorrupt(() => answerOne(from, batch, request, i, plan, rebuild));
-  });
+    if (typeof plan === "number") answers.push(orCorrupt(from, batch, i, plan, rebuild));
+    else answers.push(errorAnswer(plan));
+  }
   if (rebuild.requests.length === 0) return reply.answer(answers);
   from.redo.tell({
     kind: "redo",
@@ -70,6 +72,7 @@ function answerOne(
     case "get-page": {
       const offset = batch.pageOffsets[index]!;
       const read = pages.readPage(request.rel, request.block, at, batch.slab, offset);
+      countRead(pages.last);
       if (read === undefined) return PAGE;
       if (!isRedo(read)) return errorAnswer(read);
       rebuild.indexes.push(index);
@@ -96,10 +99,24 @@ function answerOne(
   }
 }
 
+function countRead({ looked, cached, layers, records }: ReadCost): void {
+  if (!looked) return;
+  meters.readLayers.record(layers);
+  meters.readRecords.record(records);
+  if (cached) meters.pageCacheHits++;
+  else meters.pageCacheMisses++;
+}
+
 /** Damage on disk ends the one answer that met it. */
-function orCorrupt(answer: () => PageAnswer): PageAnswer {
+function orCorrupt(
+  from: ReadFrom,
+  batch: PageBatch,
+  index: number,
+  at: Lsn,
+  rebuild: Rebuild,
+): PageAnswer {
   try {
-    return answer();
+    return answerOne(from, batch, batch.requests[index]!, index, at, rebuild);
   } catch (cause) {
     const { what, reason } = asCorrupt(cause);
     return errorAnswer({ kind: "corrupt", what, reason });

@@ -3,7 +3,7 @@
 
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
 import { Lsn } from "../core/lsn.ts";
-import { type Distribution, meters } from "../io/meters.ts";
+import { type Distribution, type Tally, meters } from "../io/meters.ts";
 import type { Status } from "../protocol/api-status.ts";
 
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
@@ -28,6 +28,14 @@ export function metricsSource(status: () => Status): () => Promise<string> {
       unit: 1,
     },
   );
+  distribution(registry, "read_layers", "Layers that a read of a page looked into", {
+    of: meters.readLayers,
+    unit: 1,
+  });
+  distribution(registry, "read_records", "WAL records that redo applied for a read of a page", {
+    of: meters.readRecords,
+    unit: 1,
+  });
   return () => {
     setStatus(status());
     return registry.metrics();
@@ -39,7 +47,7 @@ function distribution(
   registry: Registry,
   name: string,
   help: string,
-  { of, unit }: { readonly of: Distribution; readonly unit: number },
+  { of, unit }: { readonly of: Distribution | Tally; readonly unit: number },
 ): void {
   const quantiles = new Gauge({
     name: `${PREFIX}${name}`,
@@ -72,6 +80,8 @@ function counted(registry: Registry, name: string, help: string, value: () => nu
 function processCounters(registry: Registry): void {
   const of: readonly [string, string, () => number][] = [
     ["read_errors_total", "Page reads answered with an error", () => meters.readErrors],
+    ["page_cache_hits_total", "Reads of pages still there from before", () => meters.pageCacheHits],
+    ["page_cache_misses_total", "Reads of pages from layers", () => meters.pageCacheMisses],
     ["connections_total", "Links of computes that were taken", () => meters.connectionsOpened],
     ["connections_refused_total", "Links above the limit", () => meters.connectionsRefused],
     ["tokens_accepted_total", "Tokens found good, both ports", () => meters.tokensAccepted],

@@ -10,6 +10,7 @@ import type { Config } from "../config.ts";
 import { formatTime } from "../core/time-text.ts";
 import { JobBook } from "../http/jobs.ts";
 import { startHttp } from "../http/server.ts";
+import { OPEN_FILES_MAX } from "../core/limits.ts";
 import { systemClock } from "../io/clock.ts";
 import { lockDataDirectory } from "../io/data-lock.ts";
 import { listen } from "../io/listener.ts";
@@ -175,7 +176,7 @@ interface Found {
 /** What the tree is made of, the listener open. */
 async function treeParts(found: Found): Promise<TreeParts> {
   const { config, dataDir, log, onFatal, programs, login, secrets, crashPoint } = found;
-  const files = new OpenFiles();
+  const files = new OpenFiles(OPEN_FILES_MAX, systemClock.steadyMs);
   const template = await prepareRedoTemplate(programs, path.join(dataDir, "cache"));
   const shared: TreeParts["shared"] = {
     ...{ dataDir, log, onFatal, clock: systemClock, applicationName: APPLICATION_NAME },

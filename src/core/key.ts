@@ -61,6 +61,8 @@ export class GroupTable {
   private lastScope: Map<number, number> | undefined;
   private lastCd = -1;
   private lastId = -1;
+  private found: Group | undefined;
+  private foundId = -1;
 
   get size(): number {
     return this.groups.length;
@@ -92,12 +94,15 @@ export class GroupTable {
 
   /** The id of a group if it has one, or -1: for readers, which must not make the table grow. */
   find(group: Group): number {
+    if (group === this.found) return this.foundId;
     const { kind, a, b, c, d } = group;
     const id = this.scopes
       .get(kind * TWO_32 + a)
       ?.get(b)
       ?.get(c * 256 + d);
-    return id ?? -1;
+    if (id === undefined) return -1;
+    this.found = group;
+    return (this.foundId = id);
   }
 
   private scope(kind: Kind, a: number, b: number): void {

@@ -21,6 +21,8 @@ export const OPEN_LAYER_IDLE_MS_MAX = 60_000;
 export const RUN_BYTES_MAX = 8 * KiB - 24;
 /** LMDB entries appended in one turn of sealing. One turn is a few ms, so page reads wait little. */
 export const SEAL_RUNS_PER_TURN = 1_000;
+/** A run that was compared with its checksum is not compared again for this long, ms: half of a page read's time. A disk that goes bad is noticed as much later. */
+export const RUN_TRUST_MS = 60_000;
 /** Sealed layer files kept open, across all timelines. Each costs 3 file descriptors and 184 KiB. */
 export const OPEN_FILES_MAX = 256;
 

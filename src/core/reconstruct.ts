@@ -7,12 +7,13 @@
 
 import { assert } from "./assert.ts";
 import { LSN_INVALID, Lsn } from "./lsn.ts";
+import { PAGE_BYTES } from "./page.ts";
 import { applyOp } from "./page-op.ts";
 import { RedoRecords } from "./redo-request.ts";
-import { VERSION, type Version, endsChain } from "./version.ts";
+import { VERSION, VERSION_FLAG, type Version, endsChain } from "./version.ts";
 
-/** Writes the page of an IMAGE version: decompressed, hole filled with zeros, LSN stamped if asked. Throws MalformedInput. */
-export type RestoreImage = (version: Version, page: Uint8Array) => void;
+/** Writes the page of an IMAGE version to out[start, start + 8192): decompressed, hole filled with zeros, LSN stamped if asked. Throws MalformedInput. */
+export type RestoreImage = (version: Version, out: Uint8Array, start: number) => void;
 
 export type ChainOutcome =
   /** No version at all. */
@@ -37,11 +38,18 @@ export type ChainOutcome =
 const NONE: ChainOutcome = { kind: "none" };
 const PAGE: ChainOutcome = { kind: "page" };
 const NO_PAGE = new Uint8Array(0);
+const COMPRESSED = VERSION_FLAG.PGLZ | VERSION_FLAG.LZ4 | VERSION_FLAG.ZSTD;
 const SCRATCH_BYTES = 64 * 1024;
 
 export class Chain {
+  /** LSN of the newest version offered; 0: there was none. */
+  newestLsn: Lsn = LSN_INVALID;
+  /** The page is an image as it was stored: a copy made it, and nothing else. */
+  isPlain = false;
   private readonly restoreImage: RestoreImage;
-  private page: Uint8Array = NO_PAGE;
+  // Where the page is written to.
+  private out: Uint8Array = NO_PAGE;
+  private start = 0;
   private at = LSN_INVALID;
   private ended = false;
   /** Type and LSN of the version that ended the chain. */
@@ -62,9 +70,12 @@ export class Chain {
     this.restoreImage = restoreImage;
   }
 
-  /** Begins a read at `at`. `page`: 8192 bytes that an image is written to at once; not needed for values. */
-  begin(at: Lsn, page: Uint8Array = NO_PAGE): void {
-    this.page = page;
+  /** Begins a read at `at`. out[start, start + 8192): where an image is written to at once; not needed for values. */
+  begin(at: Lsn, out: Uint8Array = NO_PAGE, start = 0): void {
+    this.out = out;
+    this.start = start;
+    this.newestLsn = LSN_INVALID;
+    this.isPlain = false;
     this.at = at;
     this.ended = false;
     this.endType = 0;
@@ -83,6 +94,7 @@ export class Chain {
   offer(version: Version): boolean {
     assert(!this.ended, "a chain that ended goes on");
     assert(version.lsn <= this.at, "I7: a read never sees the future");
+    if (this.newestLsn === LSN_INVALID) this.newestLsn = version.lsn;
     if (version.type === VERSION.OP) this.opCount++;
     if (version.type === VERSION.RECORD) this.recordCount++;
     if (version.type === VERSION.OP || version.type === VERSION.RECORD) this.collect(version);
@@ -90,7 +102,10 @@ export class Chain {
     this.ended = true;
     this.endType = version.type;
     this.endLsn = version.lsn;
-    if (version.type === VERSION.IMAGE) this.restoreImage(version, this.page);
+    if (version.type === VERSION.IMAGE) {
+      this.isPlain = this.count === 0 && (version.flags & COMPRESSED) === 0;
+      this.restoreImage(version, this.out, this.start);
+    }
     if (version.type === VERSION.VALUE) {
       this.value = version.bytes.slice(version.start, version.start + version.length);
     }
@@ -115,9 +130,13 @@ export class Chain {
     }
     for (let i = count - 1; i >= 0; i--) {
       const start = this.offsets[i]!;
-      applyOp(this.scratch, start, this.offsets[i + 1]! - start, this.page, this.lsns[i]!);
+      applyOp(this.scratch, start, this.offsets[i + 1]! - start, this.page(), this.lsns[i]!);
     }
     return PAGE;
+  }
+
+  private page(): Uint8Array {
+    return this.out.subarray(this.start, this.start + PAGE_BYTES);
   }
 
   private collect(version: Version): void {
@@ -142,7 +161,7 @@ export class Chain {
       const index = indexes[this.step - this.steps[i]!]!;
       index.push(this.lsns[i]!, this.offsets[i]!, this.offsets[i + 1]!);
     }
-    const base = this.endType === VERSION.IMAGE ? this.page : undefined;
+    const base = this.endType === VERSION.IMAGE ? this.page() : undefined;
     return { kind: "redo", base, steps: indexes.map((index) => new RedoRecords(bytes, index)) };
   }
 }

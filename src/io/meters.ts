@@ -3,6 +3,8 @@
 
 import { type RecordableHistogram, createHistogram } from "node:perf_hooks";
 
+const TALLY_MAX = 255;
+
 /** Durations or sizes: how many, their sum, and quantiles of the last one to two windows. */
 export class Distribution {
   count = 0;
@@ -46,6 +48,55 @@ export class Distribution {
   }
 }
 
+/** Small whole numbers, counted one by one for each page: how many, their sum, and quantiles of the last one to two windows. */
+export class Tally {
+  count = 0;
+  sum = 0;
+  private readonly windowMs: number;
+  private readonly now: () => number;
+  // By value; larger ones count as the last.
+  private current = new Uint32Array(TALLY_MAX + 1);
+  private former = new Uint32Array(TALLY_MAX + 1);
+  private sinceMs: number;
+
+  constructor(windowMs: number, now: () => number = () => performance.now()) {
+    this.windowMs = windowMs;
+    this.now = now;
+    this.sinceMs = now();
+  }
+
+  record(value: number): void {
+    this.count++;
+    this.sum += value;
+    const at = value < TALLY_MAX ? value : TALLY_MAX;
+    this.current[at] = this.current[at]! + 1;
+  }
+
+  /** The value that so many percent do not exceed; undefined: nothing was recorded lately. */
+  percentile(percent: number): number | undefined {
+    this.turn();
+    const { current, former } = this;
+    let left = 0;
+    for (let value = 0; value <= TALLY_MAX; value++) left += current[value]! + former[value]!;
+    if (left === 0) return undefined;
+    left = Math.max(1, Math.ceil((left * percent) / 100));
+    for (let value = 0; ; value++) {
+      left -= current[value]! + former[value]!;
+      if (left <= 0) return value;
+    }
+  }
+
+  private turn(): void {
+    const age = this.now() - this.sinceMs;
+    if (age < this.windowMs) return;
+    const spare = this.former;
+    this.former = this.current;
+    this.current = spare.fill(0);
+    if (age >= 2 * this.windowMs) this.former.fill(0);
+    this.sinceMs = this.now();
+  }
+}
+
 /** Quantiles are those of the last minute or two. */
 const WINDOW_MS = 60_000;
 
@@ -77,6 +128,13 @@ export const meters = {
   readNs: new Distribution(WINDOW_MS),
   /** Requests in a batch. */
   readBatch: new Distribution(WINDOW_MS),
+  /** Layers that a read of a page looked into: those that filters and ranges did not rule out. */
+  readLayers: new Tally(WINDOW_MS),
+  /** WAL records that redo applied for a read of a page. */
+  readRecords: new Tally(WINDOW_MS),
+  /** Pages that had been made before and were still there, and all others. */
+  pageCacheHits: 0,
+  pageCacheMisses: 0,
   /** Answers that were errors. */
   readErrors: 0,
   connectionsOpened: 0,

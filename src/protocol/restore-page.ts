@@ -5,9 +5,9 @@ import { VERSION_FLAG } from "../core/version.ts";
 import { stampPageLsn } from "./page-header.ts";
 import { restoreImage } from "./wal/image.ts";
 
-/** Writes the 8192 bytes of `page`. Throws MalformedInput when the image does not give a page. */
-export const restorePage: RestoreImage = (version, page) => {
+/** Writes 8192 bytes. Throws MalformedInput when the image does not give a page. */
+export const restorePage: RestoreImage = (version, out, at) => {
   const { flags, holeOffset, holeLength, bytes, start, length } = version;
-  restoreImage(flags, holeOffset, holeLength, bytes, start, length, page, 0);
-  if ((flags & VERSION_FLAG.STAMP_LSN) !== 0) stampPageLsn(page, 0, version.lsn);
+  restoreImage(flags, holeOffset, holeLength, bytes, start, length, out, at);
+  if ((flags & VERSION_FLAG.STAMP_LSN) !== 0) stampPageLsn(out, at, version.lsn);
 };

@@ -16,6 +16,8 @@ export class LayerMap {
   private readonly directory: string;
   private readonly files: LayerFiles;
   private sealed: readonly SealedLayer[] = [];
+  /** Bit n: some layer has a key of kind n. */
+  private kinds = 0;
 
   constructor(directory: string, files: LayerFiles, entries: readonly LayerEntry[]) {
     this.directory = directory;
@@ -49,7 +51,7 @@ export class LayerMap {
 
   /** True when some layer has a key of `kind`. */
   hasKind(kind: number): boolean {
-    return this.sealed.some(({ entry }) => (entry.kinds & (1 << kind)) !== 0);
+    return (this.kinds & (1 << kind)) !== 0;
   }
 
   /** Layers by sequence, newest first, each in key order: what merging chooses from. */
@@ -94,6 +96,7 @@ export class LayerMap {
       (x, y) =>
         y.entry.sequence - x.entry.sequence || (x.entry.firstKey < y.entry.firstKey ? -1 : 1),
     );
+    this.kinds = this.sealed.reduce((all, { entry }) => all | entry.kinds, 0);
     for (const entry of remove) this.files.close(this.pathOf(entry));
   }
 }

@@ -13,9 +13,13 @@ import type {
   LayerCursor,
   VersionVisitor,
 } from "./object-store.ts";
+import { readCounts } from "./read-counts.ts";
 import { RUN_KEY_BYTES, RunKey, RunReader, type VersionKey, versionKeyOf } from "./run.ts";
 import type { OpenFiles, SealedFile } from "./sealed-file.ts";
 import { StoreCorrupt } from "./store-errors.ts";
+
+/** Reads of a layer after which its file counts as recently used. */
+const READS_A_TOUCH = 64;
 
 // Reads never nest (a visitor reads no layer), so these serve all layers.
 const key = new RunKey();
@@ -30,6 +34,8 @@ export class LmdbLayer implements Layer {
   private readonly files: OpenFiles;
   private readonly firstKey: VersionKey;
   private readonly lastKey: VersionKey;
+  private file: SealedFile | undefined;
+  private reads = 0;
 
   constructor(path: string, facts: LayerFacts, files: OpenFiles) {
     this.path = path;
@@ -48,6 +54,7 @@ export class LmdbLayer implements Layer {
     if (compareKeys(group, block, this.lastKey) > 0) return true;
     const file = this.open();
     if (!file.filter.mayHold(group, block)) return true;
+    readCounts.layers++;
     key.set(group, block);
     return visitRuns(file, group, block, at, floor, visitor);
   }
@@ -90,8 +97,12 @@ export class LmdbLayer implements Layer {
     return () => check.step(() => this.open());
   }
 
+  /** Valid until the next call. */
   private open(): SealedFile {
-    return this.files.get(this.path, this.facts);
+    const { file } = this;
+    // Which files are in use is told now and then, not with every page.
+    if (file?.isUsable === true && ++this.reads % READS_A_TOUCH !== 0) return file;
+    return (this.file = this.files.get(this.path, this.facts));
   }
 }
 
@@ -112,7 +123,10 @@ function visitRuns(
       if (first && !file.isOnRoll(group, block)) return true;
       throw new StoreCorrupt(file.path, `a run of ${key.newest.toString("hex")} is missing`);
     }
-    run.open(runKey, value.view, value.bytes, value.length, file.path);
+    // Only of newest runs it is kept whether they are trusted; others are rarely read.
+    const trusted = first && file.isTrusted(group, block);
+    run.open(runKey, value.view, value.bytes, value.length, file.path, trusted);
+    if (first && !trusted) file.trust(group, block);
     const { olderLsn } = run;
     if (first && olderLsn > at) {
       // Far in the past of a busy key: the run that has `at` or the versions just above it.

@@ -3,15 +3,17 @@
 
 import { MalformedInput } from "../core/assert.ts";
 import type { ReadError } from "../core/errors.ts";
-import { type Group, KIND } from "../core/key.ts";
-import { DB_COPY_DEPTH_MAX } from "../core/limits.ts";
+import { type Group, GroupTable, KIND } from "../core/key.ts";
+import { DB_COPY_DEPTH_MAX, RELATION_SIZES_MAX } from "../core/limits.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import { PAGE_BYTES, type RelTag, SLRU_SEGMENT_BLOCKS, formatRel } from "../core/page.ts";
 import { Chain, type ChainOutcome } from "../core/reconstruct.ts";
 import type { RedoRequest, RedoStep } from "../core/redo-request.ts";
 import { type Result, err, ok } from "../core/result.ts";
+import type { Version } from "../core/version.ts";
 import { restorePage } from "../protocol/restore-page.ts";
-import type { PageCache } from "./page-cache.ts";
+import type { CacheScope, PageCache } from "./page-cache.ts";
+import { readCounts } from "./read-counts.ts";
 import { MISSING, Relations } from "./relations.ts";
 import { StoreCorrupt } from "./store-errors.ts";
 import type { TimelineStore } from "./timeline-store.ts";
@@ -21,12 +23,35 @@ export type PageRead = RedoRequest | ReadError | undefined;
 
 export const isRedo = (read: RedoRequest | ReadError): read is RedoRequest => "steps" in read;
 
+/** What reading a page took. */
+export interface ReadCost {
+  /** A version was looked for at all: not a page past the end, not a missing relation. */
+  looked: boolean;
+  /** The cache had it. */
+  cached: boolean;
+  /** Layers looked into, and WAL records to be applied. */
+  layers: number;
+  records: number;
+}
+
+const ANY = (): boolean => false;
+
 /** Reads of one timeline. */
 export class PageReader {
   readonly store: TimelineStore;
   readonly relations: Relations;
+  /** Of the last page that was read. */
+  readonly last: ReadCost = { layers: 0, records: 0, looked: false, cached: false };
   private readonly cache: PageCache;
   private readonly chain = new Chain(restorePage);
+  private readonly offer = (version: Version): boolean => this.chain.offer(version);
+  // Relation forks that pages were read of, and what stands for each in the cache.
+  private forks = new GroupTable();
+  private scopes: CacheScope[] = [];
+  // Pages that are read together are mostly of one fork.
+  private rel: RelTag | undefined;
+  private group: Group = { kind: KIND.PAGE, a: 0, b: 0, c: 0, d: 0 };
+  private scope: CacheScope = 0;
 
   constructor(store: TimelineStore, cache: PageCache) {
     this.store = store;
@@ -40,16 +65,23 @@ export class PageReader {
    * `at` is at or below what has been ingested.
    */
   readPage(rel: RelTag, block: number, at: Lsn, out: Uint8Array, outOffset: number): PageRead {
+    const { last } = this;
+    last.looked = last.cached = false;
     try {
       const size = this.relations.relSize(rel, at);
       if (size === MISSING) return { kind: "relation-missing", rel, at };
-      const page = out.subarray(outOffset, outOffset + PAGE_BYTES);
       if (block >= size) {
-        page.fill(0);
+        out.fill(0, outOffset, outOffset + PAGE_BYTES);
         return undefined;
       }
-      if (this.fromCache(rel, block, at, page)) return undefined;
-      return this.rebuild(rel, block, at, page);
+      if (rel !== this.rel) this.enter(rel);
+      const before = readCounts.layers;
+      last.looked = true;
+      last.records = 0;
+      last.cached = this.fromCache(rel, block, at, out, outOffset);
+      const read = last.cached ? undefined : this.rebuild(rel, block, at, out, outOffset);
+      last.layers = readCounts.layers - before;
+      return read;
     } catch (cause) {
       return corruptError(cause, () => `page ${formatRel(rel)} block ${block}`);
     }
@@ -59,12 +91,37 @@ export class PageReader {
   remember(rel: RelTag, block: number, request: RedoRequest, page: Uint8Array): void {
     const records = request.steps.findLast((step) => step.records.count > 0)?.records;
     if (records === undefined) return;
+    if (rel !== this.rel) this.enter(rel);
+    this.keep(rel, block, records.lsn(records.count - 1), request.at, page, 0);
+  }
+
+  /** Keeps a page, whose newest version is at `newest`, as it is at `at`. */
+  private keep(
+    rel: RelTag,
+    block: number,
+    newest: Lsn,
+    at: Lsn,
+    out: Uint8Array,
+    start: number,
+  ): void {
     // A page of a copied database is its page only from the copy on.
-    const copy = this.relations.dbCopy(rel.spc, rel.db, request.at);
-    const newest = records.lsn(records.count - 1);
+    const copy = this.relations.dbCopy(rel.spc, rel.db, at);
     const from = Math.max(newest, copy?.lsn ?? LSN_INVALID) as Lsn;
-    const upTo = Math.min(request.at, this.store.newestLsn) as Lsn;
-    if (from <= upTo) this.cache.put(this.store.id, rel, block, from, upTo, page);
+    const upTo = Math.min(at, this.store.newestLsn) as Lsn;
+    if (from <= upTo) this.cache.put(this.scope, block, from, upTo, out, start);
+  }
+
+  private enter(rel: RelTag): void {
+    const group: Group = { kind: KIND.PAGE, a: rel.spc, b: rel.db, c: rel.rel, d: rel.fork };
+    if (this.forks.size > RELATION_SIZES_MAX) {
+      // What the cache has of them is not found any more, and is dropped in its turn.
+      this.forks = new GroupTable();
+      this.scopes = [];
+    }
+    const fork = this.forks.id(group.kind, group.a, group.b, group.c, group.d);
+    this.scope = this.scopes[fork] ??= this.cache.newScope();
+    this.group = this.forks.group(fork);
+    this.rel = rel;
   }
 
   /** An SLRU segment as of `at`: its blocks, one after the other. */
@@ -98,18 +155,24 @@ export class PageReader {
     }
   }
 
-  private fromCache(rel: RelTag, block: number, at: Lsn, page: Uint8Array): boolean {
+  private fromCache(
+    rel: RelTag,
+    block: number,
+    at: Lsn,
+    out: Uint8Array,
+    outOffset: number,
+  ): boolean {
     const { cache, store } = this;
-    const slot = cache.find(store.id, rel, block);
+    const slot = cache.find(this.scope, block);
     if (slot === undefined || at < cache.from(slot)) return false;
     const upTo = cache.upTo(slot);
     if (at > upTo) {
       // Anything newer than the cached page?
-      const same = store.visit(pageGroup(rel), block, at, upTo, () => false);
+      const same = store.visit(this.group, block, at, upTo, ANY);
       if (!same || this.copiedSince(rel, upTo, at)) return false;
       cache.extend(slot, Math.min(at, store.newestLsn) as Lsn);
     }
-    page.set(cache.page(slot));
+    out.set(cache.page(slot), outOffset);
     return true;
   }
 
@@ -119,12 +182,19 @@ export class PageReader {
     return copy !== undefined && copy.lsn > after;
   }
 
-  private rebuild(rel: RelTag, block: number, at: Lsn, page: Uint8Array): PageRead {
+  private rebuild(
+    rel: RelTag,
+    block: number,
+    at: Lsn,
+    out: Uint8Array,
+    outOffset: number,
+  ): PageRead {
     const { chain, store } = this;
-    chain.begin(at, page);
+    chain.begin(at, out, outOffset);
     // The page's own key first; then, if its database was copied, the key in the source database.
     const tags: RelTag[] = [];
     let tag = rel;
+    let group = this.group;
     let upTo = at;
     for (let depth = 0; ; depth++) {
       if (depth > DB_COPY_DEPTH_MAX) {
@@ -135,30 +205,30 @@ export class PageReader {
       }
       tags.unshift(tag);
       const copy = this.relations.dbCopy(tag.spc, tag.db, upTo);
-      const ended = !store.visit(pageGroup(tag), block, upTo, copy?.lsn ?? LSN_INVALID, (v) =>
-        chain.offer(v),
-      );
+      const ended = !store.visit(group, block, upTo, copy?.lsn ?? LSN_INVALID, this.offer);
       if (ended || copy === undefined) break;
       tag = { spc: copy.srcSpc, db: copy.srcDb, rel: tag.rel, fork: tag.fork };
+      group = { kind: KIND.PAGE, a: tag.spc, b: tag.db, c: tag.rel, d: tag.fork };
       upTo = copy.lsn;
       chain.enterSource(upTo);
     }
     const outcome = chain.outcome();
-    if (outcome.kind === "page") return undefined;
+    if (outcome.kind === "page") {
+      // A copy of what is stored costs as much from here as from there.
+      if (!chain.isPlain) this.keep(rel, block, chain.newestLsn, at, out, outOffset);
+      return undefined;
+    }
     if (outcome.kind !== "redo") {
       throw new StoreCorrupt(`page ${formatRel(rel)} block ${block}`, outcomeText(outcome));
     }
     const steps: RedoStep[] = [];
     outcome.steps.forEach((records, i) => {
+      this.last.records += records.count;
       if (records.count > 0) steps.push({ rel: tags[i]!, block, records });
     });
     return { base: outcome.base, steps, at };
   }
 }
-
-const pageGroup = (rel: RelTag): Group => {
-  return { kind: KIND.PAGE, a: rel.spc, b: rel.db, c: rel.rel, d: rel.fork };
-};
 
 function outcomeText(outcome: ChainOutcome): string {
   if (outcome.kind === "corrupt") return outcome.reason;

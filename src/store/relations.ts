@@ -31,12 +31,28 @@ export class Relations {
     sizeCalculation: () => 1,
   });
 
+  private lastRel: RelTag | undefined;
+  private lastAt: Lsn = LSN_INVALID;
+  private lastBlocks = MISSING;
+
   constructor(store: TimelineStore) {
     this.store = store;
   }
 
   /** Blocks of a relation fork at `at`, or MISSING. */
   relSize(rel: RelTag, at: Lsn): number {
+    // Pages that are read together are mostly of one relation at one LSN.
+    if (rel === this.lastRel && at === this.lastAt) return this.lastBlocks;
+    const blocks = this.findSize(rel, at);
+    if (at <= this.store.newestLsn) {
+      this.lastRel = rel;
+      this.lastAt = at;
+      this.lastBlocks = blocks;
+    }
+    return blocks;
+  }
+
+  private findSize(rel: RelTag, at: Lsn): number {
     const name = `${rel.spc}/${rel.db}/${rel.rel}/${rel.fork}`;
     const known = this.known.get(name);
     if (known !== undefined && known.from <= at && at <= known.upTo) return known.blocks;

@@ -5,8 +5,8 @@
 import fs from "node:fs";
 import { type RootDatabase, open } from "lmdb";
 import { LRUCache } from "lru-cache";
-import type { Group } from "../core/key.ts";
-import { OPEN_FILES_MAX } from "../core/limits.ts";
+import { type Group, GroupTable } from "../core/key.ts";
+import { OPEN_FILES_MAX, RUN_TRUST_MS } from "../core/limits.ts";
 import { crc32c } from "../protocol/crc32c.ts";
 import { LayerFilter } from "./layer-filter.ts";
 import {
@@ -24,6 +24,7 @@ import { LayerWriter, publishLayerFile, removeLayerFile, sumFile } from "./layer
 import { LmdbLayer } from "./lmdb-layer.ts";
 import { makeLockFile } from "./lmdb-space.ts";
 import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
+import { TrustedRuns } from "./trusted-runs.ts";
 
 // Values up to this size come in lmdb's one shared buffer, whose `length` it overrides: views of
 // our own are made of it, and made anew only when lmdb replaces the buffer.
@@ -44,13 +45,18 @@ export class SealedFile {
   readonly header: LayerHeader;
   readonly filter: LayerFilter;
   /** LMDB met a damaged page: its transaction is of no more use, the file must be opened anew. */
-  isSpoilt = false;
+  private isSpoilt = false;
+  private isClosed = false;
+  private readonly trusted: TrustedRuns | undefined;
+  private readonly groups = new GroupTable();
+  private readonly scopes: number[] = [];
   private readonly db: RootDatabase<Buffer, Buffer>;
   private readonly read: { transaction: ReturnType<RootDatabase["useReadTransaction"]> };
 
   /** Opens a file whose bytes are known to be right, and reads its header. Throws StoreCorrupt. */
-  constructor(path: string) {
+  constructor(path: string, trusted?: TrustedRuns) {
     this.path = path;
+    this.trusted = trusted;
     makeLockFile(path);
     try {
       this.db = open<Buffer, Buffer>({
@@ -75,6 +81,24 @@ export class SealedFile {
       this.close();
       throw cause;
     }
+  }
+
+  get isUsable(): boolean {
+    return !this.isSpoilt && !this.isClosed;
+  }
+
+  /** True when the key's newest run was compared with its checksum a short while ago. */
+  isTrusted(group: Group, block: number): boolean {
+    return this.trusted?.has(this.scopeOf(this.trusted, group), block) === true;
+  }
+
+  trust(group: Group, block: number): void {
+    this.trusted?.add(this.scopeOf(this.trusted, group), block);
+  }
+
+  private scopeOf(trusted: TrustedRuns, { kind, a, b, c, d }: Group): number {
+    const id = this.groups.id(kind, a, b, c, d);
+    return (this.scopes[id] ??= trusted.newScope());
   }
 
   /** The value of a key, or undefined. The object and its bytes are valid until the next get. */
@@ -129,6 +153,7 @@ export class SealedFile {
   }
 
   close(): void {
+    this.isClosed = true;
     try {
       this.read.transaction.done();
     } finally {
@@ -175,15 +200,22 @@ export class OpenFiles implements LayerFiles {
   private readonly files: LRUCache<string, SealedFile>;
   private readonly verified = new Set<string>();
   private readonly rejected = new Map<string, Rejected>();
+  private readonly trusted: TrustedRuns | undefined;
+  private readonly nowMs: (() => number) | undefined;
+  private trustedSinceMs = 0;
 
-  constructor(filesMax = OPEN_FILES_MAX) {
+  /** `nowMs`: a clock that never goes back. Without one, every run that is read is compared with its checksum. */
+  constructor(filesMax = OPEN_FILES_MAX, nowMs?: () => number) {
+    this.nowMs = nowMs;
+    if (nowMs !== undefined) this.trusted = new TrustedRuns();
     this.files = new LRUCache({ max: filesMax, dispose: (file) => file.close() });
   }
 
   /** The file, opened if it is not. Throws StoreCorrupt. Valid until the next call. */
   get(path: string, facts: FileFacts): SealedFile {
+    this.distrust();
     const known = this.files.get(path);
-    if (known !== undefined && !known.isSpoilt) return known;
+    if (known?.isUsable === true) return known;
     if (known !== undefined) this.close(path); // verified long ago, damaged since
     const { size, mtimeMs } = statFile(path);
     const rejected = this.rejected.get(path);
@@ -191,7 +223,7 @@ export class OpenFiles implements LayerFiles {
     try {
       compare(path, { ...facts, bytes: size }, facts);
       if (!this.verified.has(path)) compare(path, sumFileNow(path), facts);
-      const file = new SealedFile(path);
+      const file = new SealedFile(path, this.trusted);
       this.verified.add(path);
       this.rejected.delete(path);
       this.files.set(path, file);
@@ -201,6 +233,14 @@ export class OpenFiles implements LayerFiles {
       if (cause instanceof StoreCorrupt) this.rejected.set(path, { mtimeMs, error: cause });
       throw cause;
     }
+  }
+
+  /** Runs are compared with their checksums again from time to time. */
+  private distrust(): void {
+    const nowMs = this.nowMs?.() ?? 0;
+    if (nowMs - this.trustedSinceMs < RUN_TRUST_MS) return;
+    this.trustedSinceMs = nowMs;
+    this.trusted?.forget();
   }
 
   isVerified(path: string): boolean {

@@ -20,6 +20,7 @@ import type { Retained } from "./merge-keep.ts";
 import type { KeyVisitor, Layer, VersionVisitor } from "./object-store.ts";
 import type { OpenBudget } from "./open-budget.ts";
 import type { PageReader } from "./read-page.ts";
+import { readCounts } from "./read-counts.ts";
 import { type SealFault, SealJob } from "./seal-job.ts";
 import type { StoreCorrupt } from "./store-errors.ts";
 
@@ -147,6 +148,7 @@ export class TimelineStore {
   visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     const id = this.groups.find(group);
     if (id >= 0) {
+      readCounts.layers += this.frozen.length + (this.open.versions > 0 ? 1 : 0);
       if (!this.open.visitId(id, block, at, floor, visitor)) return false;
       for (let i = this.frozen.length - 1; i >= 0; i--) {
         if (!this.frozen[i]!.layer.visitId(id, block, at, floor, visitor)) return false;

@@ -1,7 +1,8 @@
+import fs from "node:fs";
 import { expect, test } from "vitest";
 import { BlockPool } from "../../src/core/arena.ts";
 import { GroupTable, KIND } from "../../src/core/key.ts";
-import { ARENA_CHUNK_BYTES } from "../../src/core/limits.ts";
+import { ARENA_CHUNK_BYTES, RUN_TRUST_MS } from "../../src/core/limits.ts";
 import { LSN_MAX, type Lsn } from "../../src/core/lsn.ts";
 import { LayerWriter } from "../../src/store/layer-writer.ts";
 import { LmdbLayer } from "../../src/store/lmdb-layer.ts";
@@ -17,13 +18,18 @@ function memoryLayer(puts: readonly Put[]): MemoryLayer {
   return layer;
 }
 
-/** Writes a layer whole and reads it from its file. */
-async function sealedLayer(
+const sealedLayer = (
   puts: readonly Put[],
   directory: string,
   files: OpenFiles,
+): Promise<LmdbLayer> => sealedFrom(memoryLayer(puts), directory, files);
+
+/** Writes a layer whole and reads it from its file. */
+async function sealedFrom(
+  memory: MemoryLayer,
+  directory: string,
+  files: OpenFiles,
 ): Promise<LmdbLayer> {
-  const memory = memoryLayer(puts);
   const path = `${directory}/test.layer`;
   const writer = new LayerWriter(path, "test", memory.keyCount, memory.bytes);
   const cursor = memory.cursor();
@@ -184,5 +190,39 @@ test("more files than may be open are closed and opened again", () =>
         }),
       );
     }
+    files.closeAll();
+  }));
+
+test("a run that was compared with its checksum is compared again when that is a while ago", () =>
+  inScratch(async (directory) => {
+    let now = 0;
+    const files = new OpenFiles(2, () => now);
+    const payload = new Uint8Array(100).fill(0xa7);
+    const memory = new MemoryLayer(new GroupTable());
+    const id = memory.groups.id(GROUP.kind, GROUP.a, GROUP.b, GROUP.c, GROUP.d);
+    for (let block = 0; block < 5; block++) memory.putOp(id, block, 100, payload);
+    const layer = await sealedFrom(memory, directory, files);
+    const read = (block: number): number => {
+      let found = -1;
+      for (let i = 0; i < 70; i++) {
+        layer.visit(GROUP, block, LSN_MAX, 0 as Lsn, ({ bytes, start }) => {
+          found = bytes[start]!;
+          return false;
+        });
+      }
+      return found;
+    };
+    expect(read(0)).toBe(0xa7);
+    // Damage that nobody told of, in every value.
+    const handle = fs.openSync(layer.path, "r+");
+    const bytes = fs.readFileSync(layer.path);
+    for (let at = bytes.indexOf(payload); at >= 0; at = bytes.indexOf(payload, at + 1)) {
+      fs.writeSync(handle, Uint8Array.of(0xa6), 0, 1, at);
+    }
+    fs.closeSync(handle);
+    expect(read(0)).toBe(0xa6); // trusted still
+    expect(() => read(1)).toThrow("does not match its checksum");
+    now = RUN_TRUST_MS;
+    expect(() => read(0)).toThrow("does not match its checksum");
     files.closeAll();
   }));

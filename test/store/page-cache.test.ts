@@ -1,27 +1,24 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { parseTimelineId } from "../../src/core/ids.ts";
 import type { Lsn } from "../../src/core/lsn.ts";
-import { PAGE_BYTES, type RelTag } from "../../src/core/page.ts";
-import { PageCache } from "../../src/store/page-cache.ts";
+import { PAGE_BYTES } from "../../src/core/page.ts";
+import { ENTRY_BYTES, PageCache } from "../../src/store/page-cache.ts";
 
-const TIMELINE = parseTimelineId("1".repeat(32));
-const REL: RelTag = { spc: 1663, db: 5, rel: 16384, fork: 0 };
+const SCOPE = 1;
 const lsn = (n: number): Lsn => n as Lsn;
 const page = (n: number): Uint8Array => new Uint8Array(PAGE_BYTES).fill(n);
 /** Bytes of a cache of so many entries. */
-const room = (entries: number): number => entries * (PAGE_BYTES + 300);
+const room = (entries: number): number => entries * (PAGE_BYTES + ENTRY_BYTES);
 
 const put = (cache: PageCache, block: number, from: number, upTo: number, fill = block): void =>
-  cache.put(TIMELINE, REL, block, lsn(from), lsn(upTo), page(fill));
-const find = (cache: PageCache, block: number): number | undefined =>
-  cache.find(TIMELINE, REL, block);
+  cache.put(SCOPE, block, lsn(from), lsn(upTo), page(fill), 0);
+const find = (cache: PageCache, block: number): number | undefined => cache.find(SCOPE, block);
 
 describe("a page cache", () => {
   test("gives back a copy of what was put, with its LSNs", () => {
     const cache = new PageCache();
     const bytes = page(7);
-    cache.put(TIMELINE, REL, 3, lsn(10), lsn(20), bytes);
+    cache.put(SCOPE, 3, lsn(10), lsn(20), bytes, 0);
     bytes.fill(0);
     const slot = find(cache, 3)!;
     expect([...cache.page(slot)]).toEqual([...page(7)]);
@@ -29,13 +26,24 @@ describe("a page cache", () => {
     expect(cache.page(slot)).toHaveLength(PAGE_BYTES);
   });
 
-  test("tells timelines, relations, forks and blocks apart", () => {
+  test("tells scopes and blocks apart", () => {
     const cache = new PageCache();
-    put(cache, 3, 10, 20);
-    expect(find(cache, 4)).toBeUndefined();
-    expect(cache.find(TIMELINE, { ...REL, fork: 1 }, 3)).toBeUndefined();
-    expect(cache.find(TIMELINE, { ...REL, rel: 1638 }, 3)).toBeUndefined();
-    expect(cache.find(parseTimelineId("2".repeat(32)), REL, 3)).toBeUndefined();
+    const [one, other] = [cache.newScope(), cache.newScope()];
+    cache.put(one, 3, lsn(10), lsn(20), page(1), 0);
+    expect(cache.find(one, 4)).toBeUndefined();
+    expect(cache.find(other, 3)).toBeUndefined();
+    cache.put(other, 3, lsn(10), lsn(20), page(2), 0);
+    expect(cache.page(cache.find(one, 3)!)[0]).toBe(1);
+    expect(cache.page(cache.find(other, 3)!)[0]).toBe(2);
+    expect(cache.pages).toBe(2);
+  });
+
+  test("takes a page out of the middle of other bytes", () => {
+    const cache = new PageCache();
+    const bytes = new Uint8Array(3 * PAGE_BYTES).fill(1);
+    bytes.fill(2, 100, 100 + PAGE_BYTES);
+    cache.put(SCOPE, 3, lsn(10), lsn(20), bytes, 100);
+    expect([...cache.page(find(cache, 3)!)]).toEqual([...page(2)]);
   });
 
   test("keeps the newer of two pages; the same one is right for longer", () => {

@@ -38,7 +38,7 @@ test("an image gives the page it was made of, whatever the page holds", () => {
   fc.assert(
     fc.property(page, (bytes) => {
       const restored = new Uint8Array(PAGE_BYTES).fill(0xaa);
-      restorePage(imageOf(bytes, 77 as Lsn), restored);
+      restorePage(imageOf(bytes, 77 as Lsn), restored, 0);
       expect(Buffer.compare(restored, bytes)).toBe(0);
     }),
     { numRuns: 500 },

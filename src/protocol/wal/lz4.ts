@@ -4,6 +4,9 @@
 
 import { MalformedInput } from "../../core/assert.ts";
 
+/** Up to so many bytes a loop is faster than a call that copies. */
+const SHORT = 48;
+
 /**
  * Decompresses source[from, to) into exactly `length` bytes at `target` of `out`. Throws
  * MalformedInput when the data is not an LZ4 block of that length.
@@ -32,7 +35,11 @@ export function lz4Decompress(
     }
     if (literals > to - at) throw truncated();
     if (literals > end - put) throw new MalformedInput(`lz4: more than ${length} bytes`);
-    for (const stop = at + literals; at < stop;) out[put++] = source[at++]!;
+    if (literals > SHORT) {
+      out.set(source.subarray(at, at + literals), put);
+      at += literals;
+      put += literals;
+    } else for (const stop = at + literals; at < stop;) out[put++] = source[at++]!;
     if (at === to) break;
 
     if (to - at < 2) throw truncated();
@@ -51,10 +58,23 @@ export function lz4Decompress(
       throw new MalformedInput(`lz4: match ${offset} bytes back at ${put - target}`);
     }
     if (run > end - put) throw new MalformedInput(`lz4: more than ${length} bytes`);
+    if (run > SHORT) copyMatch(out, put, offset, run);
     // Byte by byte: a match may overlap what it writes, and then repeats it.
-    for (const stop = put + run; put < stop; put++) out[put] = out[put - offset]!;
+    else for (let i = put; i < put + run; i++) out[i] = out[i - offset]!;
+    put += run;
   }
   if (put !== end) throw new MalformedInput(`lz4: ${put - target} bytes instead of ${length}`);
+}
+
+/** As byte by byte, in pieces that do not overlap: each doubles what is repeated. */
+function copyMatch(out: Uint8Array, put: number, offset: number, run: number): void {
+  const from = put - offset;
+  const stop = put + run;
+  for (let at = put; at < stop;) {
+    const piece = Math.min(at - from, stop - at);
+    out.copyWithin(at, from, from + piece);
+    at += piece;
+  }
 }
 
 const truncated = (): MalformedInput => new MalformedInput("lz4: data ends within a sequence");

@@ -1,6 +1,7 @@
 // Taking in WAL against stock PostgreSQL's crash recovery of the same WAL, measured in turns, and
 // the memory that it takes.
 
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import type { Base, Crashed } from "./corpus.ts";
 import { measureRecovery } from "./recovery.ts";
@@ -40,6 +41,8 @@ export async function measureIngest(
     const server = await stores.serve(store);
     try {
       if (i === 0) records = await server.process.ask({ do: "count", from, start, end });
+      // As before a recovery: what others wrote must not be paid by our fsyncs.
+      execFileSync("sync");
       const watched = watchMemory(server.process.pid);
       const ingest = { do: "ingest", timeline: TIMELINE, from, end } as const;
       const oursSeconds = await server.process.ask(ingest).finally(() => watched.stop());

@@ -1,6 +1,7 @@
 // Metrics in Prometheus's text format, gathered when they are asked for: what the hot paths counted,
 // and the same facts that `pageserver status` shows. Timelines have gauges, never histograms.
 
+import { statfsSync } from "node:fs";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
 import { Lsn } from "../core/lsn.ts";
 import { type Distribution, type Tally, meters } from "../io/meters.ts";
@@ -104,6 +105,13 @@ function statusMetrics(registry: Registry): (status: Status) => void {
   const lag = gauge("wal_lag_bytes", "WAL that the source has and we have not", [
     ...["tenant", "timeline"],
   ]);
+  const streaming = gauge(
+    "wal_source_streaming",
+    "Of timelines that follow a primary: 1 while WAL streams, else 0",
+    ["tenant", "timeline"],
+  );
+  const diskFree = gauge("disk_free_bytes", "Room where the data is, for us");
+  const disk = gauge("disk_bytes", "Size of the file system where the data is");
   const restarts = gauge("actor_restarts", "Restarts of actors that live now");
   const redo = { pages: 0, failures: 0 };
   counted(registry, "redo_pages_total", "Pages rebuilt by redo", () => redo.pages);
@@ -120,7 +128,10 @@ function statusMetrics(registry: Registry): (status: Status) => void {
     redo.pages = status.redo.pages;
     redo.failures = status.redo.failures;
     restarts.set(status.tree.reduce((sum, node) => sum + node.restarts, 0));
-    for (const one of [timelines, positions, lag]) one.reset();
+    const { bavail, blocks, bsize } = statfsSync(status.data_dir);
+    diskFree.set(bavail * bsize);
+    disk.set(blocks * bsize);
+    for (const one of [timelines, positions, lag, streaming]) one.reset();
     for (const info of status.timelines) {
       timelines.inc({ state: typeof info.state === "string" ? info.state : "Broken" });
       const labels = { tenant: info.tenant_id, timeline: info.timeline_id };
@@ -128,6 +139,9 @@ function statusMetrics(registry: Registry): (status: Status) => void {
         positions.set({ ...labels, position }, Lsn.parse(lsn));
       }
       const { source } = info;
+      if (source.kind === "follow") {
+        streaming.set(labels, source.connection === "streaming" ? 1 : 0);
+      }
       if ("lag_bytes" in source && source.lag_bytes !== undefined)
         lag.set(labels, source.lag_bytes);
     }

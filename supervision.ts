@@ -3,6 +3,7 @@
 //
 //   redo-pool             hands batches to workers; a request in flight is retried once
 //    └─ redo-worker × N   one walredo process each; replaced at once, backed off when it dies young
+//   uploader              few things at a time to and from object storage
 //   tenants               directory of tenants; a crash here stops the process
 //    └─ tenant            opens its catalog; branches; budget, then "broken", neighbours unaffected
 //        └─ timeline      page reads, WAL, sealing in turns; state rebuilt from the store
@@ -22,6 +23,7 @@ export const POLICY = {
   redoPool: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 100, backOffMsMax: 5_000 },
   // A worker that keeps dying is replaced by the pool; its own restarts are few and slow.
   redoWorker: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 200, backOffMsMax: 5_000 },
+  uploader: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   tenants: { crashesMax: 0, windowMs: MINUTE_MS, backOffMs: 0, backOffMsMax: 0 },
   tenant: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   timeline: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
@@ -38,12 +40,18 @@ export interface Running {
 
 /** How a child is started. Its dependencies (store, sockets, processes) are already in the closure. */
 export interface ChildSpec {
-  readonly name: "redo-pool" | "tenants" | "scheduler" | "connections";
+  readonly name: "redo-pool" | "uploader" | "tenants" | "scheduler" | "connections";
   readonly start: (root: Scope) => Running | Promise<Running>;
 }
 
 /** Start order: those who answer before those who ask. Stop order is the reverse. */
-const ORDER: readonly ChildSpec["name"][] = ["redo-pool", "tenants", "scheduler", "connections"];
+const ORDER: readonly ChildSpec["name"][] = [
+  "redo-pool",
+  "uploader",
+  "tenants",
+  "scheduler",
+  "connections",
+];
 
 /** How long one child may take to stop, ms; then the stop goes on without it. */
 export const STOP_MS_MAX = 30_000;

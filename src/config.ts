@@ -27,6 +27,17 @@ const schema = z.strictObject({
   tlsCert: optionalText,
   tlsKey: optionalText,
   tlsRequired: yesOrNo.default(true),
+  backup: z
+    .string()
+    .regex(/^(s3:\/\/[^/]+(\/.*)?|file:\/\/\/.+)$/, "s3://BUCKET/PREFIX or file:///DIRECTORY")
+    .optional(),
+  backupEndpoint: z.url().optional(),
+  backupRegion: z.string().min(1).default("us-east-1"),
+  backupEtagQuotes: yesOrNo.default(true),
+  backupEncryption: z.enum(["none", "AES256", "aws:kms"]).default("none"),
+  backupKmsKey: optionalText,
+  backupIntervalMs: z.coerce.number().int().min(50).max(3_600_000).default(1_000),
+  backupWalArchive: yesOrNo.default(true),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;
@@ -73,6 +84,32 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   tlsRequired: about(
     ...(["tls_required", "TLS_REQUIRED", "boolean"] as const),
     "with a certificate: the page service refuses connections without TLS",
+  ),
+  backup: about(
+    ...(["backup", "BACKUP", "place"] as const),
+    "where backups go: s3://BUCKET/PREFIX or file:///DIRECTORY; none: no backup",
+  ),
+  backupEndpoint: about(
+    ...(["backup_endpoint", "BACKUP_ENDPOINT", "URL"] as const),
+    "of an S3 that is not Amazon's; spoken to in path style",
+  ),
+  backupRegion: about("backup_region", "BACKUP_REGION", "text", "region of the bucket"),
+  backupEtagQuotes: about(
+    ...(["backup_etag_quotes", "BACKUP_ETAG_QUOTES", "boolean"] as const),
+    "If-Match is sent with quotes; Ceph RGW wants none",
+  ),
+  backupEncryption: about(
+    ...(["backup_encryption", "BACKUP_ENCRYPTION", "word"] as const),
+    "encryption by the S3 server: none, AES256 or aws:kms",
+  ),
+  backupKmsKey: about("backup_kms_key", "BACKUP_KMS_KEY", "text", "key of aws:kms; none: default"),
+  backupIntervalMs: about(
+    ...(["backup_interval", "BACKUP_INTERVAL", "ms"] as const),
+    "least time between two uploads of a timeline's WAL",
+  ),
+  backupWalArchive: about(
+    ...(["backup_wal_archive", "BACKUP_WAL_ARCHIVE", "boolean"] as const),
+    "whole WAL segments stay for restore_command, as long as history does",
   ),
 };
 

@@ -16,10 +16,15 @@ export interface Positions {
   readonly uploaded: Lsn;
 }
 
+/** `applied`: what upstream hears as applied, where that is not `visible`: with a backup it is `uploaded`. */
+export interface ToldPositions extends Positions {
+  readonly applied?: Lsn | undefined;
+}
+
 /** What a WAL receiver hears from its timeline. */
 export type WalProgressMsg =
   /** Bytes up to `received` were taken in; those up to `durable` are fsynced: report them upstream. */
-  | { readonly kind: "progress"; readonly positions: Positions }
+  | { readonly kind: "progress"; readonly positions: ToldPositions }
   /** The timeline refuses this WAL (wrong start, corrupt record, broken); the connection must close. `retry` false: do not reconnect. */
   | { readonly kind: "wal-refused"; readonly reason: string; readonly retry: boolean };
 

@@ -17,11 +17,15 @@ import type { CrashPoint } from "../store/crash-points.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { PageCache } from "../store/page-cache.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
+import type { LayerObject } from "../core/backup/manifest.ts";
+import type { Backup } from "./backup.ts";
+import type { TurnDone } from "./backup-turn.ts";
 import type { Directory } from "./directory.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
 import type { Loaded } from "./timeline-load.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
+import { TimelineBackup } from "./timeline-backup-state.ts";
 import type { ReadFrom } from "./timeline-reads.ts";
 import { Retention } from "./timeline-retention.ts";
 import type { TimelineWal } from "./timeline-wal.ts";
@@ -32,6 +36,8 @@ export interface TimelineDeps {
   readonly timelineId: TimelineId;
   readonly catalog: Catalog;
   readonly directory: Directory;
+  /** Undefined: no backup is configured. */
+  readonly backup?: Backup | undefined;
   /** Opens the timeline's store over its ancestor's, which is loaded. */
   readonly openStore: (ancestor: TimelineStore | undefined) => TimelineStore;
   readonly walDirectory: string;
@@ -63,6 +69,13 @@ type OwnMsg = { readonly life: TimelineState } & (
   | { readonly kind: "rewound"; readonly error: unknown }
   | { readonly kind: "receiver-changed" }
   | { readonly kind: "merge-turn" }
+  | { readonly kind: "backed-up"; readonly done: TurnDone | undefined; readonly error: unknown }
+  | {
+      readonly kind: "layer-put";
+      readonly file: string;
+      readonly object: LayerObject | undefined;
+      readonly error: unknown;
+    }
   | { readonly kind: "merge-failed"; readonly error: unknown }
 );
 export type Msg = TimelineMsg | OwnMsg;
@@ -93,6 +106,7 @@ export class TimelineState {
   readonly inlet: WalInlet;
   sealWaiters: SealWaiter[] = [];
   readonly retention = new Retention();
+  readonly backup = new TimelineBackup();
   /** Why the last seal failed; gone when one has not. */
   sealFailure: string | undefined;
   /** Set when this life ends: resolves when it touches no file any more. */

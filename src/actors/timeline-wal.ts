@@ -6,7 +6,7 @@ import { MalformedInput } from "../core/assert.ts";
 import type { Boundary } from "../core/boundaries.ts";
 import { boundaryAtOrBelow } from "../core/boundaries.ts";
 import { KIND } from "../core/key.ts";
-import { LSN_MAX, Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
+import { LSN_INVALID, LSN_MAX, Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
 import { OPEN_LAYER_BYTES_MAX, SEAL_RETRY_MS } from "../core/limits.ts";
 import { DurableMarks, freezeReason } from "../core/timeline.ts";
 import type { Clock } from "../io/clock.ts";
@@ -16,6 +16,7 @@ import type { SealJob } from "../store/seal-job.ts";
 import { Relations } from "../store/relations.ts";
 import { StoreFull } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
+import { copyWal } from "../store/wal-copy.ts";
 import type { WalFiles } from "../store/wal-files.ts";
 import type { WalIntake } from "../store/wal-intake.ts";
 import type { Positions } from "./timeline-messages.ts";
@@ -56,6 +57,8 @@ export class TimelineWal {
   private firstChangeMs: number;
   private lastChangeMs: number;
   private closed: Promise<void> | undefined;
+  /** What object storage holds; set by the timeline's backup. */
+  uploaded: Lsn = LSN_INVALID;
 
   constructor(parts: TimelineWalParts) {
     this.parts = parts;
@@ -69,7 +72,7 @@ export class TimelineWal {
   get positions(): Positions {
     const { visible, position } = this.intake;
     const received = Math.max(position, visible) as Lsn;
-    return { received, visible, durable: this.marks.durable, uploaded: Lsn.of(0) };
+    return { received, visible, durable: this.marks.durable, uploaded: this.uploaded };
   }
 
   /** Bytes of all relations as of the last record. The first time in a timeline's life all sizes are walked. */
@@ -209,6 +212,16 @@ export class TimelineWal {
   /** After a seal: segments that sealed layers cover are not read again. */
   letGo(sealedLsn: Lsn): void {
     this.files.letGo(sealedLsn);
+  }
+
+  /** What the files hold, for a backup: from here to `durable`. */
+  get walFrom(): Lsn {
+    return this.files.from;
+  }
+
+  /** Durable bytes of one segment. Rejects with StoreCorrupt. */
+  copyWal(from: Lsn, to: Lsn): Promise<Uint8Array> {
+    return copyWal((segment) => this.files.pathOf(segment), from, to);
   }
 
   /** The newest record boundary at or below `lsn`, from this timeline's own WAL. Throws StoreCorrupt. */

@@ -4,8 +4,10 @@
 import type { Lsn } from "../core/lsn.ts";
 import { err, ok } from "../core/result.ts";
 import { StoreFailed, errorText } from "../store/store-errors.ts";
+import { letGoBelow } from "./backup.ts";
+import { backupTick } from "./timeline-backup.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
-import type { TimelineMsg } from "./timeline-messages.ts";
+import type { TimelineMsg, ToldPositions } from "./timeline-messages.ts";
 import { expire, wake } from "./timeline-readers.ts";
 import { retentionTick } from "./timeline-retention.ts";
 import { type SealWaiter, type TimelineState, publish } from "./timeline-state.ts";
@@ -32,7 +34,7 @@ export function attach(
   const counts = inlet.attach(msg.receiver, () => {
     const { tli, systemId } = timelineEntryOf(deps.catalog, deps.timelineId);
     msg.reply.answer(ok({ lsn: wal.intake.position, tli, systemId }));
-    inlet.progress(wal.positions);
+    inlet.progress(told(state));
   });
   if (!counts) return msg.reply.answer(err("this WAL connection was replaced"));
   wal.rewind().then(
@@ -67,8 +69,14 @@ export function progressed(state: TimelineState): void {
   const { positions } = state.wal;
   state.readable = { ...state.readable, last: positions.visible };
   wake(state);
-  state.inlet.progress(positions);
+  state.inlet.progress(told(state));
   publish(state);
+}
+
+/** With a backup, what upstream hears as applied is what object storage holds. */
+function told({ wal, deps }: TimelineState): ToldPositions {
+  const { positions } = wal!;
+  return deps.backup === undefined ? positions : { ...positions, applied: positions.uploaded };
 }
 
 // ---- sealing and time
@@ -90,7 +98,8 @@ export function sealed(state: TimelineState, error: unknown): void {
   if (error instanceof StoreFailed) throw error;
   if (error === undefined) {
     state.sealFailure = undefined;
-    wal.letGo(entry.sealedLsn);
+    const { sealedLsn } = entry;
+    wal.letGo(deps.backup === undefined ? sealedLsn : letGoBelow(sealedLsn, wal.uploaded));
     wal.beginSeal();
     answerSealed(state);
   } else {
@@ -125,4 +134,5 @@ export function tick(state: TimelineState): void {
   wal.beginSeal();
   afterWal(state, state.inlet.retry(wal));
   retentionTick(state);
+  backupTick(state);
 }

@@ -10,6 +10,7 @@ import { err } from "../core/result.ts";
 import { StoreFailed } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import type { ActorSpec } from "./runtime.ts";
+import { backedUp, backupTick, layerPut } from "./timeline-backup.ts";
 import { boot, loadFailed, loaded } from "./timeline-boot.ts";
 import { hold } from "./timeline-holds.ts";
 import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
@@ -153,8 +154,9 @@ function handle(state: TimelineState, msg: Msg): void {
     case "wal-attach":
       return attach(state, msg);
     case "synced":
-      if (state.wal?.synced(msg.upTo) === true) progressed(state);
-      return;
+      if (state.wal?.synced(msg.upTo) !== true) return;
+      progressed(state);
+      return backupTick(state);
     case "seal-turn":
       return state.wal?.sealTurn();
     case "sealed":
@@ -179,6 +181,11 @@ function handle(state: TimelineState, msg: Msg): void {
       return mergeTurn(state);
     case "merge-failed":
       return mergeFailed(state, msg.error);
+    case "backed-up":
+      if (backedUp(state, msg.done, msg.error)) progressed(state);
+      return backupTick(state);
+    case "layer-put":
+      return layerPut(state, msg.file, msg.object, msg.error);
     case "compact":
       return compactNow(state, msg.reply);
     case "collect": {

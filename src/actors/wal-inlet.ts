@@ -11,7 +11,7 @@ import {
 } from "../protocol/conninfo.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
 import { type ActorRef, spawn } from "./runtime.ts";
-import type { Positions, TimelineMsg, WalProgressMsg } from "./timeline-messages.ts";
+import type { TimelineMsg, ToldPositions, WalProgressMsg } from "./timeline-messages.ts";
 import type { TimelineDeps } from "./timeline-state.ts";
 import type { Taken, TimelineWal } from "./timeline-wal.ts";
 import { type WalReceiverMsg, type WalReceiverStatus, walReceiver } from "./wal-receiver.ts";
@@ -136,7 +136,7 @@ export class WalInlet {
     return last;
   }
 
-  progress(positions: Positions): void {
+  progress(positions: ToldPositions): void {
     this.receiver?.tell({ kind: "progress", positions });
   }
 

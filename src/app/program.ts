@@ -23,6 +23,7 @@ import { openDataDirectory } from "../store/data-dir.ts";
 import { OpenBudget } from "../store/open-budget.ts";
 import { PageCache } from "../store/page-cache.ts";
 import { OpenFiles } from "../store/sealed-file.ts";
+import { openBackup } from "./backup.ts";
 import { Closers } from "./closers.ts";
 import { Computes } from "./computes.ts";
 import { readDashboard } from "./dashboard-files.ts";
@@ -197,12 +198,13 @@ async function treeParts(found: Found): Promise<TreeParts> {
     library: libraryPath("walredo.so"),
     counts: { queued: 0, pages: 0, failures: 0 },
   };
+  const backup = await openBackup(config, log);
   const listener = await listen({
     host: config.listenHost,
     port: config.listenPort,
     onError: (error) => log.error({ err: error }, "accepting connections"),
   });
-  return { shared, listener, login, redo };
+  return { shared, listener, login, redo, backup };
 }
 
 /** The listener closes when its last link has, and links are closed by the tree: both at once. */

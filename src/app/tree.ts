@@ -1,6 +1,8 @@
 // The actor tree of the program: what each child that supervision.ts names is started with.
 
 import { POLICY, type ChildSpec, type Tree, startTree } from "../../supervision.ts";
+import { Backup, type BackupOptions } from "../actors/backup.ts";
+import { spawnUploader } from "../actors/uploader.ts";
 import { spawnConnections } from "../actors/connections.ts";
 import type { Directory } from "../actors/directory.ts";
 import type { TimelineLookup } from "../actors/page-stream.ts";
@@ -23,7 +25,9 @@ const NAME = "pageserver";
 
 export interface TreeParts {
   /** All that tenants share but the redo pool, which is part of the tree. */
-  readonly shared: Omit<TenantShared, "redo">;
+  readonly shared: Omit<TenantShared, "redo" | "backup">;
+  /** Undefined: none is configured. */
+  readonly backup?: BackupOptions | undefined;
   readonly listener: Listener;
   readonly login: Login;
   readonly redo: {
@@ -45,8 +49,9 @@ export interface LiveTree extends Tree {
 export async function growTree(parts: TreeParts): Promise<LiveTree> {
   const { shared, listener, login } = parts;
   const { log, directory, onFatal } = shared;
-  const live: { redo?: ActorRef<RedoPoolMsg>; tenants?: ActorRef<TenantsMsg> } = {};
-  const all = (): TenantShared => ({ ...shared, redo: live.redo! });
+  const live: { redo?: ActorRef<RedoPoolMsg>; tenants?: ActorRef<TenantsMsg>; backup?: Backup } =
+    {};
+  const all = (): TenantShared => ({ ...shared, redo: live.redo!, backup: live.backup });
   const children: readonly ChildSpec[] = [
     {
       name: "redo-pool",
@@ -54,6 +59,14 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
         const pool = spawnRedoPool(root, redoDeps(parts));
         live.redo = countedRedo(pool, parts.redo.counts);
         return { stop: async () => pool.stop() };
+      },
+    },
+    {
+      name: "uploader",
+      start: (root) => {
+        const uploader = spawnUploader(root, POLICY.uploader);
+        if (parts.backup !== undefined) live.backup = new Backup(parts.backup, uploader);
+        return { stop: async () => uploader.stop() };
       },
     },
     {

@@ -30,6 +30,7 @@ interface ServeOptions {
   readonly allowUnauthenticated?: boolean;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly backup?: string;
 }
 
 export function serveCommand(): Command {
@@ -43,6 +44,7 @@ export function serveCommand(): Command {
     .option("--allow-unauthenticated", "listen beyond loopback without asking for tokens")
     .option("--tls-cert <file>", "certificate of both ports, PEM (default: no TLS)")
     .option("--tls-key <file>", "its private key, PEM")
+    .option("--backup <place>", "s3://BUCKET/PREFIX or file:///DIRECTORY (default: no backup)")
     .addHelpText("after", HELP)
     .action(async (options: ServeOptions) => {
       const listen = hostPort(options.listen, "--listen");
@@ -59,6 +61,7 @@ export function serveCommand(): Command {
           allowUnauthenticated: options.allowUnauthenticated,
           tlsCert: options.tlsCert,
           tlsKey: options.tlsKey,
+          backup: options.backup,
         };
         await serve(flags, options.config);
       } catch (error) {

@@ -254,3 +254,22 @@ export const OBJECT_REST_MS = 10_000;
 /** Connecting to object storage, and silence on a connection, ms. */
 export const OBJECT_CONNECT_MS_MAX = 5_000;
 export const OBJECT_SILENCE_MS_MAX = 20_000;
+/** Objects of WAL that one turn of a timeline's backup puts: at most 64 MiB, a second or two. */
+export const BACKUP_WAL_PIECES_MAX = 4;
+/** Parts of a WAL segment in object storage; one more, and all are put again as one. A segment is then sent about twice, and restoring has few objects to get. */
+export const BACKUP_PARTS_MAX = 32;
+/** Segments that leave the archive in one turn. */
+export const BACKUP_ARCHIVE_TRIM_MAX = 256;
+/** Turns of timelines' backups, and uploads of layers, at one time. */
+export const BACKUP_TURNS_MAX = 4;
+export const BACKUP_LAYERS_MAX = 2;
+/** A backup turn that failed is tried again after this time, ms; object storage has its own retries below. */
+export const BACKUP_RETRY_MS = 5_000;
+/** WAL files that sealed layers cover and that wait to be uploaded, bytes a timeline; beyond it they go, and the archive has a gap. */
+export const BACKUP_WAL_WAITING_BYTES = 1024 * MiB;
+/** Timelines of one tenant, layers and WAL objects of one timeline in a manifest. A manifest is read whole. */
+export const BACKUP_TIMELINES_MAX = 100_000;
+export const BACKUP_LAYERS_LISTED_MAX = 100_000;
+export const BACKUP_WAL_LISTED_MAX = 100_000;
+/** Bytes of a layer that are compressed together: small enough for memory, large enough to compress well. */
+export const LAYER_FRAME_BYTES = 4 * MiB;

@@ -99,6 +99,7 @@ export type ReceiverEvent =
       readonly received: Lsn;
       readonly visible: Lsn;
       readonly durable: Lsn;
+      readonly applied?: Lsn | undefined;
     }
   | { readonly kind: "wal-refused"; readonly reason: string; readonly retry: boolean }
   | { readonly kind: "tick" };
@@ -134,17 +135,18 @@ export const IDLE_RECEIVER: ReceiverState = {
 };
 
 /**
- * Our positions as PostgreSQL names them. Apply is what can be read here and is safe: a commit that
- * waits for remote_apply waits for nothing else, so it must not be told of what a crash could still
- * take away.
+ * Our positions as PostgreSQL names them. Apply is what object storage holds (`applied`) or, without a
+ * backup, what can be read here and is safe: a commit that waits for remote_apply waits for nothing
+ * else, so it must not be told of what a crash could still take away.
  */
 export function reportOf(positions: {
   readonly received: Lsn;
   readonly visible: Lsn;
   readonly durable: Lsn;
+  readonly applied?: Lsn | undefined;
 }): ReportedPositions {
   const flush = positions.durable;
-  const apply = Math.min(positions.visible, flush) as Lsn;
+  const apply = Math.min(positions.applied ?? positions.visible, flush) as Lsn;
   return { write: Math.max(positions.received, flush) as Lsn, flush, apply };
 }
 

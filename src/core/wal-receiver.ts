@@ -226,7 +226,7 @@ function onKeepalive(
 
 function onProgress(
   state: ReceiverState,
-  event: { readonly received: Lsn; readonly visible: Lsn; readonly durable: Lsn },
+  event: Parameters<typeof reportOf>[0],
   { nowMs }: Moment,
 ): ReceiverStep {
   const reported = reportOf(event);

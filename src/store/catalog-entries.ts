@@ -78,6 +78,8 @@ export const layerEntry = z.strictObject({
   /** Sealed, not merged: the most records of it that a read of its newest versions applies. */
   chainRecords: countField.optional(),
   createdAtMs: timeMs,
+  /** Where it lies in object storage, once a manifest there names it: core/backup/names.ts. */
+  object: z.strictObject({ name: z.string().min(1).max(400), bytes: countField }).optional(),
 });
 export type LayerEntry = Readonly<z.infer<typeof layerEntry>>;
 

@@ -84,6 +84,15 @@ export class LayerMap {
     }
   }
 
+  /** The same layers with other words about them: where object storage has them. */
+  annotate(entries: readonly LayerEntry[]): void {
+    const byFile = new Map(entries.map((entry) => [entry.file, entry]));
+    this.sealed = this.sealed.map((one) => ({
+      ...one,
+      entry: byFile.get(one.entry.file) ?? one.entry,
+    }));
+  }
+
   /** Replaces layers by others that hold the same or newer versions: sealing adds, merging swaps. */
   swap(remove: readonly LayerEntry[], add: readonly LayerEntry[]): void {
     const gone = new Set(remove.map(({ file }) => file));

@@ -13,13 +13,8 @@ import { Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
 import type { CrashPoint } from "./crash-points.ts";
 import { makeDirectory } from "./data-dir.ts";
 import { syncDirectory } from "./layer-writer.ts";
-import {
-  StoreFailed,
-  StoreCorrupt,
-  type StoreFull,
-  errorText,
-  writeError,
-} from "./store-errors.ts";
+import { StoreFailed, type StoreFull, writeError } from "./store-errors.ts";
+import { openForReading, readAt } from "./wal-copy.ts";
 
 const SEGMENTS_PER_ID = 256; // segment number = log id * 256 + segment, in the file name
 const READ_BYTES = 1024 * 1024;
@@ -138,6 +133,12 @@ export class WalFiles {
         await handle.close();
       }
     }
+  }
+
+  /** Where the files begin: all from here to `durable` is in them. */
+  get from(): Lsn {
+    const [first] = this.segments;
+    return first === undefined ? this.durableLsn : ((first * WAL_SEGMENT_BYTES) as Lsn);
   }
 
   /**
@@ -357,26 +358,5 @@ async function syncFile(file: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
-  }
-}
-
-async function openForReading(file: string): Promise<fs.promises.FileHandle> {
-  try {
-    return await fs.promises.open(file, "r");
-  } catch (cause) {
-    throw new StoreCorrupt(file, errorText(cause));
-  }
-}
-
-async function readAt(
-  handle: fs.promises.FileHandle,
-  file: string,
-  bytes: Uint8Array,
-  position: number,
-): Promise<{ bytesRead: number }> {
-  try {
-    return await handle.read(bytes, 0, bytes.length, position);
-  } catch (cause) {
-    throw new StoreCorrupt(file, errorText(cause));
   }
 }

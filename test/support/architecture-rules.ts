@@ -33,7 +33,7 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
     from: ["src/core/", "src/protocol/", "src/io/"],
     packages: [
       ...["node:", "jose", "pg", "pino", "pino-pretty", "tar-stream"],
-      ...["@aws-sdk/client-s3", "cockatiel"],
+      ...["@aws-sdk/client-s3", "@mongodb-js/zstd", "cockatiel"],
     ],
   },
   "src/actors/": {
@@ -99,6 +99,7 @@ export const SOLE_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   jose: ["src/io/own-tokens.ts", "src/io/tokens.ts"],
   "@aws-sdk/client-s3": ["src/io/objects/s3.ts"],
   cockatiel: ["src/io/objects/retried.ts"],
+  "@mongodb-js/zstd": ["src/io/objects/layer-object.ts"],
 };
 
 export function wrongImports(source: Source): readonly string[] {

@@ -2,6 +2,10 @@
 // WAL made by hand (page images, so that no redo is needed), a receiver that a test drives, and a
 // redo pool that a test answers for. Closed and opened again as a process would be.
 
+import { randomBytes } from "node:crypto";
+import { Backup } from "../../src/actors/backup.ts";
+import { spawnUploader } from "../../src/actors/uploader.ts";
+import type { ObjectStorage } from "../../src/core/object-storage.ts";
 import { Directory, type TimelineHandle } from "../../src/actors/directory.ts";
 import type { RedoPoolMsg } from "../../src/actors/redo-pool.ts";
 import {
@@ -69,6 +73,8 @@ export interface WorldOptions {
   readonly budget?: OpenBudget;
   readonly clock?: Partial<TenantShared["clock"]>;
   readonly restart?: RestartPolicy;
+  /** Where backups go: none without it. */
+  readonly storage?: ObjectStorage;
 }
 
 export class TimelineWorld {
@@ -96,7 +102,23 @@ export class TimelineWorld {
       stop: () => {},
       stopped: () => false,
     };
+    const uploader = spawnUploader(this.system.root, QUICK);
+    const { storage } = options;
+    const backup =
+      storage &&
+      new Backup(
+        {
+          ...{ storage, urgent: storage, intervalMs: 10, archive: true },
+          nowMs: systemClock.nowMs,
+          ready: () => Promise.resolve(),
+          resting: () => undefined,
+          counts: () => ({ calls: 0, retries: 0, failures: 0, bytesUp: 0, bytesDown: 0 }),
+          randomWord: () => randomBytes(8).toString("hex"),
+        },
+        uploader,
+      );
     this.shared = {
+      backup,
       ...{ dataDir, log, redo, directory: new Directory(), applicationName: "test" },
       ...{ tenantRestart: restart, timelineRestart: restart, receiverRestart: restart },
       files: new OpenFiles(),

@@ -1,0 +1,70 @@
+// What the program's backup is made of, shared by all tenants; undefined where none is configured.
+
+import { BACKUP_WAL_WAITING_BYTES } from "../core/limits.ts";
+import type { Lsn } from "../core/lsn.ts";
+import type { TenantId } from "../core/ids.ts";
+import type { ObjectStorage } from "../core/object-storage.ts";
+import type { Catalog } from "../store/catalog.ts";
+import { TenantBackup } from "./backup-tenant.ts";
+import type { ActorRef } from "./runtime.ts";
+import type { UploaderMsg } from "./uploader.ts";
+
+/** Since the start: requests, those that were tried again, those given up, bytes both ways. */
+export interface BackupCounts {
+  readonly calls: number;
+  readonly retries: number;
+  readonly failures: number;
+  readonly bytesUp: number;
+  readonly bytesDown: number;
+}
+
+export interface BackupOptions {
+  readonly storage: ObjectStorage;
+  /** For what a reader waits for. */
+  readonly urgent: ObjectStorage;
+  /** Least time between two turns of a timeline, ms. */
+  readonly intervalMs: number;
+  /** Whole WAL segments are kept for restore_command, as far back as history is. */
+  readonly archive: boolean;
+  readonly nowMs: () => number;
+  /** Resolves when the back end was found fit; asked again after it was not. */
+  readonly ready: () => Promise<void>;
+  /** Why object storage is left alone for the moment. */
+  readonly resting: () => string | undefined;
+  readonly counts: () => BackupCounts;
+  /** A word of lower-case hex characters, never the same. */
+  readonly randomWord: () => string;
+}
+
+export class Backup {
+  readonly options: BackupOptions;
+  readonly uploader: ActorRef<UploaderMsg>;
+  /** This process, in the manifests that it writes. */
+  readonly writer: string;
+  private readonly tenants = new Map<TenantId, TenantBackup>();
+
+  constructor(options: BackupOptions, uploader: ActorRef<UploaderMsg>) {
+    this.options = options;
+    this.uploader = uploader;
+    this.writer = options.randomWord();
+  }
+
+  tenant(tenant: TenantId, catalog: Catalog): TenantBackup {
+    let known = this.tenants.get(tenant);
+    if (known === undefined) {
+      const { storage, nowMs, randomWord, ready } = this.options;
+      known = new TenantBackup({ storage, tenant, catalog, nowMs, randomWord, ready });
+      this.tenants.set(tenant, known);
+    }
+    return known;
+  }
+
+  /** The tenant was attached anew, or let go: what was known of it counts no more. */
+  forget(tenant: TenantId): void {
+    this.tenants.delete(tenant);
+  }
+}
+
+/** WAL files below this LSN may go: sealed layers have it, and object storage too, or it waits too long. */
+export const letGoBelow = (sealedLsn: Lsn, uploaded: Lsn): Lsn =>
+  Math.max(Math.min(sealedLsn, uploaded), sealedLsn - BACKUP_WAL_WAITING_BYTES) as Lsn;

@@ -1,0 +1,34 @@
+// The backup part of one life of a timeline, and what is shown of it.
+
+import type { LayerObject } from "../core/backup/manifest.ts";
+import type { Lsn } from "../core/lsn.ts";
+import type { KnownManifest } from "./backup-turn.ts";
+
+/** What is shown of a timeline's backup. */
+export interface BackupFacts {
+  /** backing-up: nothing is wrong · failing: it is tried again · fenced: for good. */
+  readonly state: "backing-up" | "failing" | "fenced";
+  readonly reason: string | undefined;
+  readonly uploaded: Lsn;
+  /** WAL that is durable here and not in object storage yet. */
+  readonly lagBytes: number;
+  readonly layersWaiting: number;
+  /** Unix ms of the last manifest; undefined: none yet. */
+  readonly writtenAtMs: number | undefined;
+}
+
+/** The backup part of one life of a timeline. */
+export class TimelineBackup {
+  known: KnownManifest | undefined;
+  deleted: ReadonlySet<string> = new Set();
+  /** Layers that were put and that no manifest names yet. */
+  readonly put = new Map<string, LayerObject>();
+  turning = false;
+  uploading = false;
+  dueMs = 0;
+  layerDueMs = 0;
+  failure: string | undefined;
+  fenced: string | undefined;
+  /** What the last turn saw: nothing to do while it is all the same. */
+  seen: readonly unknown[] = [];
+}

@@ -13,11 +13,19 @@ import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { formatTime } from "../core/time-text.ts";
-import type { GcRequest, PinInfo, RetentionInfo } from "../protocol/api-retention.ts";
+import type {
+  ChangeRetentionPolicy,
+  GcRequest,
+  PinInfo,
+  RetentionInfo,
+  RetentionPolicyInfo,
+} from "../protocol/api-retention.ts";
+import type { Catalog } from "../store/catalog.ts";
 import type { Management } from "../http/management.ts";
 import { checkpoint } from "./checkpoint.ts";
 import type { Computes } from "./computes.ts";
 import type { Finder } from "./finder.ts";
+import { keptFor } from "./kept.ts";
 import { inUse } from "./tenants.ts";
 
 const unavailable = (message: string): Result<never, AdminError> =>
@@ -28,13 +36,20 @@ export function retentionManagement(
   shared: TenantShared,
   computes: Computes,
   finder: Finder,
-): Pick<Management, "checkpoint" | "retention" | "collect" | "compact" | "deleteTimeline"> {
+): Pick<
+  Management,
+  "checkpoint" | "retention" | "retentionPolicy" | "collect" | "compact" | "deleteTimeline"
+> {
   return {
     checkpoint: (ref, timelineRef) => finder.withTimeline(ref, timelineRef, checkpoint),
-    retention: (ref, timelineRef) =>
+    retention: (ref, timelineRef, detail) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
-        retentionInfo(shared, tenant, timeline),
+        detail === "brief"
+          ? retentionInfo(shared, tenant, timeline)
+          : retentionBytes(shared, tenant, timeline),
       ),
+    retentionPolicy: (ref, change) =>
+      finder.withTenant(ref, ({ catalog }) => ok(changedPolicy(catalog, change))),
     collect: (ref, timelineRef, request) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
         collect(shared, tenant, timeline, request),
@@ -87,6 +102,40 @@ function retentionInfo(
     merging: merge?.().merging ?? false,
     ...(merge?.().failure !== undefined && { failure: merge().failure! }),
   });
+}
+
+/** As retentionInfo, with what each reason costs. */
+async function retentionBytes(
+  shared: TenantShared,
+  tenant: TenantHandle,
+  timeline: TimelineHandle,
+): Promise<Result<RetentionInfo, AdminError>> {
+  const kept = await keptFor(shared, tenant, timeline);
+  const info = retentionInfo(shared, tenant, tenant.timelines.get(timeline.entry.id) ?? timeline);
+  if (!info.ok) return info;
+  if (kept === undefined) {
+    return unavailable(`layers of "${timeline.entry.name}" are being merged; retry in a moment`);
+  }
+  const lsns = info.value.pins.map(({ lsn }) => lsn);
+  const pins = info.value.pins.map((pin, i) => {
+    const found = kept.pins.get(Lsn.parse(pin.lsn));
+    const first = lsns.indexOf(pin.lsn) === i;
+    const single = first && lsns.lastIndexOf(pin.lsn) === i;
+    const bytes = first ? (found?.bytes ?? 0) : 0;
+    return { ...pin, bytes, alone_bytes: single ? (found?.aloneBytes ?? 0) : 0 };
+  });
+  const { windowBytes: window, supersededBytes: superseded } = kept;
+  return ok({ ...info.value, pins, kept: { window, superseded } });
+}
+
+/** Changes what is given of the tenant's policy; what holds then. Throws what the catalog does. */
+function changedPolicy(catalog: Catalog, change: ChangeRetentionPolicy): RetentionPolicyInfo {
+  const { windowMs, walBytes } = retentionPolicy(catalog);
+  const policy = { window_ms: windowMs, wal_bytes: walBytes, ...change };
+  if (Object.keys(change).length > 0) {
+    catalog.change((edit) => edit.putSetting("retention", policy));
+  }
+  return policy;
 }
 
 function pinInfo(tenant: TenantHandle, { lsn, reason }: Pin): PinInfo {

@@ -13,7 +13,7 @@ export function retentionCommand(): Command {
     .addHelpText("after", "\nExample:\n  pageserver timeline retention prod")
     .action(async (nameOrId: string, _options: unknown, command: Command) => {
       const context = contextOf(command);
-      const info = await context.client.retention(nameOrId);
+      const info = await context.client.retentionBytes(nameOrId);
       context.print(info, () => retentionWords(info));
     });
 }
@@ -67,13 +67,22 @@ function retentionWords(info: RetentionInfo): string {
     ["policy", `${days} days, and at least ${formatBytes(info.wal_bytes)} of WAL`],
     ["logical size", formatBytes(info.logical_size)],
     ["stored", `${formatBytes(info.physical_size)} in ${info.tiers} tiers`],
-    ["  recent", `${formatBytes(info.window_size)} in layers with readable history`],
-    ["  older", `${formatBytes(info.below_cutoff_size)} below the cutoff`],
   ];
+  const { kept } = info;
+  if (kept !== undefined) {
+    rows.push(["  window", `${formatBytes(kept.window)} for every moment since the cutoff`]);
+    rows.push([
+      "  superseded",
+      `${formatBytes(kept.superseded)} for nobody; merging lets go of it`,
+    ]);
+  }
   if (info.merging) rows.push(["merging", "now"]);
   if (info.failure !== undefined) rows.push(["failure", info.failure]);
   for (const pin of info.pins) {
-    rows.push(["kept", `${pin.lsn} for ${holder(pin)}`]);
+    const { bytes, alone_bytes: alone = 0 } = pin;
+    const cost = bytes === undefined ? "" : `${formatBytes(bytes)}, `;
+    const goes = alone === 0 ? "" : ` (${formatBytes(alone)} go with it)`;
+    rows.push(["  pinned", `${cost}${pin.lsn} for ${holder(pin)}${goes}`]);
   }
   return rows.map(([name, value]) => `${name.padEnd(14)} ${value}`).join("\n");
 }

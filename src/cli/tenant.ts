@@ -3,7 +3,7 @@
 import { Command } from "commander";
 import type { TenantInfo } from "../protocol/api.ts";
 import { contextOf } from "./context.ts";
-import { formatBytes, table } from "./format.ts";
+import { formatBytes, formatMs, parseBytes, parseDuration, table } from "./format.ts";
 
 const HELP = `
 A tenant holds timelines that share nothing with another tenant's. Without --tenant, commands use the
@@ -65,7 +65,28 @@ export function tenantCommand(): Command {
         );
       }),
   );
+  tenant.addCommand(retentionCommand());
   return tenant;
+}
+
+function retentionCommand(): Command {
+  return new Command("retention")
+    .description("how long history is readable: show it, or change it with the options")
+    .option("--window <duration>", "everything younger is readable, e.g. 7d, 12h")
+    .option("--wal <bytes>", "and at least so much WAL, whatever its age, e.g. 64M")
+    .addHelpText("after", "\nExample:\n  pageserver tenant retention --window 14d --wal 1G")
+    .action(async (options: { window?: string; wal?: string }, command: Command) => {
+      const context = contextOf(command);
+      const { window, wal } = options;
+      const policy = await context.client.retentionPolicy({
+        ...(window !== undefined && { window_ms: parseDuration("--window", window) }),
+        ...(wal !== undefined && { wal_bytes: parseBytes(wal) }),
+      });
+      context.print(policy, () => {
+        const { window_ms: ms, wal_bytes: bytes } = policy;
+        return `everything of the last ${formatMs(ms)}, and at least ${formatBytes(bytes)} of WAL`;
+      });
+    });
 }
 
 function tenantTable(tenants: readonly TenantInfo[]): string {

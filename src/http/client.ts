@@ -18,7 +18,12 @@ import type {
   ReleasedLeases,
   SnapshotInfo,
 } from "../protocol/api-holds.ts";
-import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
+import type {
+  ChangeRetentionPolicy,
+  GcRequest,
+  RetentionInfo,
+  RetentionPolicyInfo,
+} from "../protocol/api-retention.ts";
 import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
 
@@ -138,6 +143,14 @@ export class Client {
     this.call("PUT", `${this.timelinePath(timeline)}/checkpoint`);
   retention = (timeline: string): Promise<RetentionInfo> =>
     this.call("GET", `${this.timelinePath(timeline)}/retention`);
+  /** With bytes by reason: all layers are walked. */
+  retentionBytes = (timeline: string): Promise<RetentionInfo> =>
+    this.call("GET", `${this.timelinePath(timeline)}/retention`, undefined, { bytes: "true" });
+  /** What holds; after the change, if there is one. */
+  retentionPolicy = (change: ChangeRetentionPolicy = {}): Promise<RetentionPolicyInfo> =>
+    Object.keys(change).length === 0
+      ? this.call("GET", `${this.tenantPath}/retention`)
+      : this.call("PUT", `${this.tenantPath}/retention`, change);
   gc = (timeline: string, request: GcRequest): Promise<RetentionInfo> =>
     this.call("PUT", `${this.timelinePath(timeline)}/do_gc`, request);
   compact = (timeline: string): Promise<RetentionInfo> =>

@@ -10,7 +10,12 @@ import type { RelTag } from "../core/page.ts";
 import type { Result } from "../core/result.ts";
 import type { LsnByTimestamp, PageVersionInfo, TenantInfo, TimelineInfo } from "../protocol/api.ts";
 import type { LeaseInfo, SnapshotInfo } from "../protocol/api-holds.ts";
-import type { GcRequest, RetentionInfo } from "../protocol/api-retention.ts";
+import type {
+  ChangeRetentionPolicy,
+  GcRequest,
+  RetentionInfo,
+  RetentionPolicyInfo,
+} from "../protocol/api-retention.ts";
 import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 
@@ -175,8 +180,14 @@ export interface Management {
 
   /** Seals what the timeline holds in memory; answers when that is done. */
   checkpoint(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
-  /** What is kept of the timeline, and why. */
-  retention(tenant: TenantRef, timeline: TimelineRef): Answer<RetentionInfo>;
+  /** What is kept of the timeline, and why. `bytes`: how much for each reason; walks all layers. */
+  retention(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    detail: "brief" | "bytes",
+  ): Answer<RetentionInfo>;
+  /** Changes what is given; answers what holds then. */
+  retentionPolicy(tenant: TenantRef, change: ChangeRetentionPolicy): Answer<RetentionPolicyInfo>;
   /** Moves the cutoff. */
   collect(tenant: TenantRef, timeline: TimelineRef, request: GcRequest): Answer<RetentionInfo>;
   /** Seals, and merges all layers; answers when that is done. */

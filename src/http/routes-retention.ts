@@ -3,7 +3,7 @@
 
 import Type from "typebox";
 import { ok } from "../core/result.ts";
-import { GcRequest } from "../protocol/api-retention.ts";
+import { ChangeRetentionPolicy, GcRequest } from "../protocol/api-retention.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { parseTenantRef, parseTimelineRef } from "./params.ts";
@@ -12,15 +12,35 @@ import type { App } from "./server.ts";
 const TIMELINE = "/v1/tenant/:tenant/timeline/:timeline";
 const Params = Type.Object({ tenant: Type.String(), timeline: Type.String() });
 
+const Detail = Type.Object({ bytes: Type.Optional(Type.Boolean()) });
+const POLICY = "/v1/tenant/:tenant/retention";
+
+function policyRoutes(app: App, management: Management): void {
+  const params = Type.Object({ tenant: Type.String() });
+  app.get(POLICY, { schema: { params }, config: { permission: "read" } }, async (request, reply) =>
+    answer(reply, await management.retentionPolicy(parseTenantRef(request.params.tenant), {})),
+  );
+  app.put(
+    POLICY,
+    { schema: { params, body: ChangeRetentionPolicy }, config: { permission: "change" } },
+    async (request, reply) => {
+      const tenant = parseTenantRef(request.params.tenant);
+      return answer(reply, await management.retentionPolicy(tenant, request.body));
+    },
+  );
+}
+
 export function retentionRoutes(app: App, management: Management): void {
   app.get(
     `${TIMELINE}/retention`,
-    { schema: { params: Params }, config: { permission: "read" } },
+    { schema: { params: Params, querystring: Detail }, config: { permission: "read" } },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
-      return answer(reply, await management.retention(tenant, timeline));
+      const detail = request.query.bytes === true ? "bytes" : "brief";
+      return answer(reply, await management.retention(tenant, timeline, detail));
     },
   );
+  policyRoutes(app, management);
 
   app.put(
     `${TIMELINE}/do_gc`,

@@ -29,6 +29,10 @@ export const PinInfo = Type.Object({
   expires_at: Type.Optional(TimeText),
   /** Of a snapshot. */
   snapshot: Type.Optional(Type.String()),
+  /** When asked for: stored bytes that count for this LSN, with the first pin of each; see docs/retention.md. */
+  bytes: Type.Optional(Type.Number()),
+  /** Those that go when this pin goes and nothing else. */
+  alone_bytes: Type.Optional(Type.Number()),
 });
 export type PinInfo = Api<typeof PinInfo>;
 
@@ -50,6 +54,8 @@ export const RetentionInfo = Type.Object({
   /** Layers with versions above the cutoff; layers wholly at or below it: what pins and the cutoff need. */
   window_size: Type.Number(),
   below_cutoff_size: Type.Number(),
+  /** When asked for: stored bytes that count for the window and for nobody; the rest is with the pins. */
+  kept: Type.Optional(Type.Object({ window: Type.Number(), superseded: Type.Number() })),
   /** Tiers of sealed layers: at most so many are looked into by a read. */
   tiers: Type.Number(),
   merging: Type.Boolean(),
@@ -57,3 +63,19 @@ export const RetentionInfo = Type.Object({
   failure: Type.Optional(Type.String()),
 });
 export type RetentionInfo = Api<typeof RetentionInfo>;
+
+/** How long history of a tenant's timelines is readable: at least so long, and at least so much WAL. */
+export const RetentionPolicyInfo = Type.Object(
+  {
+    window_ms: Type.Integer({ minimum: 0 }),
+    wal_bytes: Type.Integer({ minimum: 0 }),
+  },
+  { additionalProperties: false },
+);
+export type RetentionPolicyInfo = Api<typeof RetentionPolicyInfo>;
+
+/** What is left out stays as it is. */
+export const ChangeRetentionPolicy = Type.Partial(RetentionPolicyInfo, {
+  additionalProperties: false,
+});
+export type ChangeRetentionPolicy = Api<typeof ChangeRetentionPolicy>;

@@ -157,6 +157,8 @@ export function memoryManagement(): MemoryManagement {
       return found;
     },
     retention: async (tenant, ref) => retained(find(tenant, ref)),
+    retentionPolicy: async (_tenant, change) =>
+      ok({ window_ms: 604_800_000, wal_bytes: 67_108_864, ...change }),
     collect: async (tenant, ref) => retained(find(tenant, ref)),
     compact: async (tenant, ref) => retained(find(tenant, ref)),
     deleteTimeline: async (tenant, ref) => {

@@ -20,6 +20,8 @@ const ROUTES: Readonly<Record<string, "open" | "read" | "change" | "manage">> = 
   "GET /v1/tenant/:tenant": "read",
   "DELETE /v1/tenant/:tenant": "manage",
   "POST /v1/tenant/:tenant/check": "read",
+  "GET /v1/tenant/:tenant/retention": "read",
+  "PUT /v1/tenant/:tenant/retention": "change",
   "GET /v1/tenant/:tenant/timeline": "read",
   "POST /v1/tenant/:tenant/timeline": "change",
   "GET /v1/tenant/:tenant/timeline/:timeline": "read",

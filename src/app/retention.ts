@@ -205,9 +205,12 @@ async function deleteTimeline(
   recursive: boolean,
 ): Promise<Result<readonly string[], AdminError>> {
   const { id } = timeline.entry;
-  const doomed = recursive ? new Family(tenant.catalog.timelines()).descendants(id) : [id];
-  const busy = await inUse(computes, tenant, new Set(doomed));
-  if (busy !== undefined) return err(busy);
+  const family = new Family(tenant.catalog.timelines());
+  // With branches it is refused anyway, and that is the first thing to know.
+  if (recursive || family.childrenOf(id).length === 0) {
+    const busy = await inUse(computes, tenant, new Set(family.descendants(id)));
+    if (busy !== undefined) return err(busy);
+  }
   const removed = await ask<TenantMsg, Result<readonly string[], AdminError>>(
     tenant.ref,
     (reply) => ({ kind: "remove", timeline: id, recursive, reply }),

@@ -12,7 +12,9 @@ import { systemClock } from "../io/clock.ts";
 import { findPostgres } from "../io/postgres.ts";
 import { TokenVerifier } from "../io/tokens.ts";
 import { loadTls } from "./login.ts";
-import { libraryPath } from "./program.ts";
+import { readDashboard } from "./dashboard-files.ts";
+import { clockIsSynchronized, mayEnter, tryRedo } from "./doctor-postgres.ts";
+import { checkoutPath, libraryPath } from "./program.ts";
 
 export interface Finding {
   readonly what: string;
@@ -49,7 +51,10 @@ export async function examine(config: Config): Promise<readonly Finding[]> {
     ["PostgreSQL", () => postgres(config)],
     ["walredo.so", () => library("walredo.so")],
     ["compute.so", () => library("compute.so")],
+    ["WAL redo", () => redo(config)],
+    ["dashboard", () => Promise.resolve(dashboard())],
     ["data directory", () => directory(dataDir)],
+    ["permissions", () => permissions(config, dataDir)],
     ["disk", () => disk(dataDir)],
     ["fsync", () => fsync(dataDir)],
     ["clock", () => clock(dataDir)],
@@ -83,6 +88,38 @@ async function library(name: string): Promise<Looked> {
     () => false,
   );
   return there ? good(file) : bad(`${file} cannot be read; build it: npm run build:pgext`);
+}
+
+/** A library of another PostgreSQL, or one that this kernel does not let start, shows here. */
+async function redo(config: Config): Promise<Looked> {
+  const programs = await findPostgres({ major: 15, binDir: config.pgBinDir });
+  try {
+    const ms = await tryRedo(programs, libraryPath("walredo.so"));
+    return good(`a process is ready after ${Math.round(ms)} ms`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return bad(`it does not start: ${why}; build it for this PostgreSQL: npm run build:pgext`);
+  }
+}
+
+function dashboard(): Looked {
+  const { size } = readDashboard(checkoutPath("dist/dashboard"));
+  if (size === 0) return warning("it is not built; build it: npm run build:dashboard");
+  return good(`${size} files`);
+}
+
+/** When we are root, PostgreSQL runs as another user, in directories below the data. */
+async function permissions(config: Config, dataDir: string): Promise<Looked> {
+  const programs = await findPostgres({ major: 15, binDir: config.pgBinDir });
+  const at = await existing(dataDir);
+  const { uid } = programs.account;
+  if (await mayEnter(programs, at)) {
+    return good(uid === undefined ? "PostgreSQL runs as us" : `uid ${uid} may enter ${at}`);
+  }
+  return bad(
+    `PostgreSQL's user (uid ${uid ?? "ours"}) may not enter ${at}: let it through all directories ` +
+      `above (chmod o+x), or choose another with data_dir, e.g. /var/lib/pageserver`,
+  );
 }
 
 /** The directory itself, or the nearest one above it that exists. */
@@ -137,7 +174,11 @@ async function clock(dataDir: string): Promise<Looked> {
   const now = systemClock.nowMs();
   const said = new Date(now).toISOString();
   const ahead = Math.round((mtimeMs - now) / 1000);
-  if (ahead < 2) return good(said);
+  const synchronized = await clockIsSynchronized();
+  if (ahead < 2 && synchronized === false) {
+    return warning(`${said}, not synchronized; time travel and tokens want it (NTP)`);
+  }
+  if (ahead < 2) return good(synchronized === true ? `${said}, synchronized` : said);
   return warning(`${said}, but ${dataDir} was changed ${ahead} s later; set it by NTP`);
 }
 

@@ -260,7 +260,7 @@ function pageServiceConninfo(listenHost: string, port: number, { tls }: Login): 
 export const libraryPath = (name: string): string => path.join(checkoutPath("pgext/build"), name);
 
 /** A folder of the checkout, whether this file was compiled or not. */
-function checkoutPath(folder: string): string {
+export function checkoutPath(folder: string): string {
   const here = path.dirname(fileURLToPath(import.meta.url));
   const root = here.split(path.sep).includes("dist")
     ? path.resolve(here, "../../..")

@@ -12,8 +12,9 @@ import type { TenantInfo, TimelineInfo } from "../protocol/api.ts";
 import { History } from "./history.ts";
 import { clientOf, tenantOfToken } from "./session.ts";
 
-/** Between two rounds, ms. */
+/** Between two rounds, ms; at least so many times what the last one took: looking must cost little. */
 const ROUND_MS = 1_000;
+const ROUND_REST = 4;
 /** Retention walks relation sizes: asked for in every so-manieth round. */
 const RETENTION_ROUNDS = 10;
 /** Timelines whose retention is asked for. */
@@ -106,6 +107,7 @@ export class Live {
 
   private async run(): Promise<void> {
     this.timer = undefined;
+    const begun = performance.now();
     try {
       if (!document.hidden || this.shown.access !== "granted") await this.ask();
     } catch (error) {
@@ -114,7 +116,8 @@ export class Live {
       }
       this.show({ ...this.shown, problem: error instanceof Error ? error.message : String(error) });
     }
-    if (!this.ended) this.timer = setTimeout(() => void this.run(), ROUND_MS);
+    const rest = Math.max(ROUND_MS, ROUND_REST * (performance.now() - begun));
+    if (!this.ended) this.timer = setTimeout(() => void this.run(), rest);
   }
 
   private async ask(): Promise<void> {

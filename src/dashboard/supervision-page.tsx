@@ -36,15 +36,25 @@ interface NodesProps {
   readonly names: ReadonlyMap<string, string>;
 }
 
+/** Children of one actor that are shown: those that were restarted first. */
+const CHILDREN_MAX = 100;
+
 function Nodes({ nodes, names }: NodesProps): JSX.Element {
+  const most =
+    nodes.length <= CHILDREN_MAX
+      ? nodes
+      : [...nodes].sort((a, b) => b.info.restarts - a.info.restarts).slice(0, CHILDREN_MAX);
   return (
     <ul class="actors">
-      {nodes.map(({ info, children }) => (
+      {most.map(({ info, children }) => (
         <li key={info.path}>
           <NodeLine info={info} names={names} />
           {children.length > 0 && <Nodes nodes={children} names={names} />}
         </li>
       ))}
+      {most.length < nodes.length && (
+        <li class="dim">and {nodes.length - most.length} more that were restarted less often</li>
+      )}
     </ul>
   );
 }

@@ -6,11 +6,18 @@ import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Finding, examine } from "../../src/app/doctor.ts";
 import { type Flags, loadConfig } from "../../src/config.ts";
+import { mayEnter, tryRedo } from "../../src/app/doctor-postgres.ts";
+import { findPostgres } from "../../src/io/postgres.ts";
+import { PG_BIN } from "../support/postgres.ts";
+import { buildPgext } from "../support/redo.ts";
 import { runCli } from "./run-cli.ts";
 
 let dir: string;
 beforeAll(async () => {
   dir = await fs.mkdtemp(path.join(os.tmpdir(), "doctor-"));
+  // As whoever runs PostgreSQL has to find it.
+  await fs.chmod(dir, 0o755);
+  buildPgext();
 });
 afterAll(() => fs.rm(dir, { recursive: true }));
 
@@ -25,6 +32,7 @@ test("a machine that is fit: nothing is bad, nothing is left behind", async () =
   expect(Object.values(found).filter(({ state }) => state === "bad")).toEqual([]);
   expect(found["PostgreSQL"]!.detail).toMatch(/^15\.\d+ in /);
   expect(found["fsync"]!.detail).toMatch(/^\d+\.\d\d ms/);
+  expect(found["WAL redo"]!.detail).toMatch(/^a process is ready after \d+ ms$/);
   expect(await fs.readdir(dir)).toEqual([]);
 });
 
@@ -40,6 +48,9 @@ test("what is missing is named, with what to do", async () => {
     authKeys: path.join(dir, "no-keys.pem"),
   });
   taken.close();
+  expect(Object.keys(found)).toEqual(
+    expect.arrayContaining(["dashboard", "permissions", "clock", "disk", "fsync", "TLS"]),
+  );
   await fs.rm(file);
   expect(found["data directory"]).toMatchObject({
     state: "bad",
@@ -53,6 +64,20 @@ test("what is missing is named, with what to do", async () => {
     state: "bad",
     detail: expect.stringContaining("no-keys.pem"),
   });
+});
+
+test("a library that PostgreSQL does not load is found, and a directory that its user may not enter", async () => {
+  const programs = await findPostgres({ major: 15, binDir: PG_BIN });
+  const wrong = path.join(dir, "wrong.so");
+  await fs.writeFile(wrong, "no library");
+  await fs.chmod(dir, 0o755);
+  await expect(tryRedo(programs, wrong)).rejects.toThrow(/wrong|invalid ELF|file too short|load/i);
+  await fs.rm(wrong);
+  await fs.chmod(dir, 0o700);
+  // We ourselves may; another user may not.
+  expect(await mayEnter(programs, dir)).toBe(programs.account.uid === undefined);
+  await fs.chmod(dir, 0o755);
+  expect(await mayEnter(programs, dir)).toBe(true);
 });
 
 test("as a command: exit code 1 when something is bad", async () => {

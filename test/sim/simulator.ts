@@ -8,7 +8,8 @@ import { type MergePlan, mergeAll, planMerge } from "../../src/core/compaction.t
 import { Family, type Pin, nextCutoff } from "../../src/core/gc.ts";
 import { holdPins, notKept } from "../../src/core/holds.ts";
 import type { TimelineId } from "../../src/core/ids.ts";
-import { LSN_INVALID, Lsn } from "../../src/core/lsn.ts";
+import { type Group, KIND } from "../../src/core/key.ts";
+import { LSN_INVALID, LSN_MAX, Lsn } from "../../src/core/lsn.ts";
 import { PAGE_BYTES } from "../../src/core/page.ts";
 import type { Readable } from "../../src/core/request-lsn.ts";
 import type { CatalogChange } from "../../src/store/catalog.ts";
@@ -491,8 +492,15 @@ export class Simulator {
 
   private checkSpace({ store }: Line, pins: readonly Lsn[]): void {
     const [tier] = store.tiers;
-    const readers = new Set(pins).size + 1;
-    // A chain of one image and at most 16 records for each reader of a key; 64 native operations.
+    // A copy of a database reads its source at its own moment.
+    let copies = 0;
+    const databases: Group[] = [];
+    store.scan(KIND.DB_COPY, undefined, undefined, (group) => databases.push(group));
+    for (const group of databases) {
+      store.visit(group, 0, LSN_MAX, LSN_INVALID, () => ++copies > 0);
+    }
+    const readers = new Set(pins).size + 1 + copies;
+    // A chain of one image and a few records for each reader of a key; 64 native operations.
     const most = (tier?.keys ?? 0) * readers * 65;
     must((tier?.versions ?? 0) <= most, () => `space converges: ${tier?.versions} versions`);
     const problems: string[] = [];

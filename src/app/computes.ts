@@ -115,7 +115,11 @@ export class Computes {
     const { dir, settings } = request;
     this.boot(tenant, timeline, record, { ownDir: dir === undefined, settings }, job).then(
       (compute) => job.done({ compute }),
-      (error: unknown) => job.failed(error instanceof Error ? error.message : String(error)),
+      async (error: unknown) => {
+        // Nothing ran in it yet, and what is half unpacked is of no use to anybody.
+        if (job.signal.aborted) await rm(record.dir, { recursive: true, force: true });
+        job.failed(error instanceof Error ? error.message : String(error));
+      },
     );
     return ok(jobs.get(job.id)!);
   }
@@ -172,6 +176,8 @@ export class Computes {
     const started = { ...record, startLsn: source.lsn, startedAtMs: nowMs() };
     tenant.catalog.change((change) => change.putSetting(`compute/${entry.id}`, started));
     const compute = await bootCompute(programs, tar, options, (step) => {
+      if (step.step === "receive") job.signal.throwIfAborted();
+      else job.pastCancelling();
       if (step.step === "receive") job.progress(step.bytes, undefined);
       else if (step.step !== "ready") job.step(step.step);
     });
@@ -222,6 +228,8 @@ export class Computes {
     const busy = this.busyWith(name);
     if (busy !== undefined) return busy;
     const job = jobs.start("compute-stop", name);
+    // Half stopped it would be of no use.
+    job.pastCancelling();
     this.halt(tenant, timeline, record, job).then(
       (compute) => job.done({ compute }),
       (error: unknown) => job.failed(error instanceof Error ? error.message : String(error)),

@@ -20,14 +20,19 @@ export class Imports {
   private readonly running = new Map<string, Promise<unknown>>();
   private readonly abort = new AbortController();
 
-  /** Makes a timeline. `work` throws when the signal is given, or soon after. Throws ImportRunning, ImportStopped. */
+  /**
+   * Makes a timeline. `work` throws when the signal is given, or soon after: by the program's end or by
+   * `cancel`. Throws ImportRunning, ImportStopped.
+   */
   async run<T>(
     tenant: TenantId,
     timeline: { readonly id: TimelineId; readonly name: string },
     work: (signal: AbortSignal) => Promise<T>,
+    cancel?: AbortSignal,
   ): Promise<T> {
-    const { signal } = this.abort;
-    if (signal.aborted) throw new ImportStopped();
+    const stop = this.abort.signal;
+    if (stop.aborted) throw new ImportStopped();
+    const signal = cancel === undefined ? stop : AbortSignal.any([stop, cancel]);
     const keys = [`${tenant} id ${timeline.id}`, `${tenant} name ${timeline.name}`];
     if (keys.some((key) => this.running.has(key))) {
       throw new ImportRunning(`timeline "${timeline.name}" (${timeline.id}) is being made already`);

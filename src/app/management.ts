@@ -23,6 +23,7 @@ import { parseConninfo } from "../protocol/conninfo.ts";
 import { StoreFull } from "../store/store-errors.ts";
 import { bootstrapTimeline } from "./bootstrap.ts";
 import { checkTenant } from "./check.ts";
+import { compatManagement } from "./compat.ts";
 import type { Computes } from "./computes.ts";
 import { dumpKey } from "./dump.ts";
 import { Finder, refuse } from "./finder.ts";
@@ -89,6 +90,14 @@ export function createManagement(deps: ManagementDeps): Management {
       const job = await jobs.wait(id, waitMs);
       return job === undefined ? refuse({ kind: "not-found", what: `job ${id}` }) : ok(job);
     },
+    cancelJob: (id) => {
+      const job = jobs.cancel(id);
+      if (job === undefined)
+        return Promise.resolve(refuse({ kind: "not-found", what: `job ${id}` }));
+      const message = `job ${id} cannot be cancelled any more; it ends by itself`;
+      return Promise.resolve(job === "too-late" ? conflict(message) : ok(job));
+    },
+    ...compatManagement(deps.shared, finder),
     dumpPage: (ref, timelineRef, target, at) =>
       finder.withTimeline(ref, timelineRef, async (tenant, timeline) => {
         const lsn = at ?? timeline.facts.positions.visible;
@@ -268,9 +277,10 @@ async function follow(
   };
   const job = jobs.start("follow", request.name);
   const work = async (): Promise<void> => {
-    await imports.run(tenant.value.id, plan, (signal) =>
-      takeBaseBackup(shared, tenant.value, plan, job, signal),
-    );
+    const take = (signal: AbortSignal): Promise<TimelineId> =>
+      takeBaseBackup(shared, tenant.value, plan, job, signal);
+    await imports.run(tenant.value.id, plan, take, job.signal);
+    job.pastCancelling();
     job.step("stream");
     const adopted = await adopt(tenant.value, id);
     if (!adopted.ok) throw new Error("the timeline could not be opened; see the log");

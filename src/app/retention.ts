@@ -16,6 +16,7 @@ import { formatTime } from "../core/time-text.ts";
 import type {
   ChangeRetentionPolicy,
   GcRequest,
+  GcResult,
   PinInfo,
   RetentionInfo,
   RetentionPolicyInfo,
@@ -164,7 +165,8 @@ async function collect(
   tenant: TenantHandle,
   timeline: TimelineHandle,
   request: GcRequest,
-): Promise<Result<RetentionInfo, AdminError>> {
+): Promise<Result<GcResult, AdminError>> {
+  const startedMs = performance.now();
   // A horizon in bytes alone means: whatever its age.
   const windowMs = request.window_ms ?? (request.gc_horizon === undefined ? undefined : 0);
   const moved = await ask<TimelineMsg, Lsn | undefined>(
@@ -175,7 +177,16 @@ async function collect(
   if (moved === "timed-out" || moved === undefined) {
     return unavailable(`timeline "${timeline.entry.name}" cannot move its cutoff now; retry`);
   }
-  return retentionInfo(shared, tenant, timeline);
+  const info = retentionInfo(shared, tenant, timeline);
+  if (!info.ok) return info;
+  const layers = timeline.store?.map.layers ?? [];
+  return ok({
+    ...info.value,
+    layers_total: layers.length,
+    layers_needed_by_cutoff: layers.filter(({ entry }) => entry.lastLsn > moved).length,
+    layers_removed: 0,
+    elapsed: Math.round(performance.now() - startedMs),
+  });
 }
 
 /** Seals what is in memory and merges all sealed layers into one tier. */

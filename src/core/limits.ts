@@ -34,6 +34,9 @@ export const LSN_WAITERS_MAX = 4_096;
 /** How long a page read may wait for WAL, ms. Neon's wait_lsn_timeout is 300 s; a compute gives up sooner. */
 export const WAIT_LSN_MS_MAX = 60_000;
 
+/** How often a request of the management API that waits for LSNs looks whether they have come, ms. */
+export const WAIT_LSN_POLL_MS = 20;
+
 /** Requests of one connection that are being answered; beyond it the socket is not read. */
 export const REQUESTS_IN_FLIGHT_MAX = 1_024;
 /** Bytes of answers a slow reader may leave unread before its socket is not read, bytes. */

@@ -17,6 +17,10 @@ export interface JobResult {
 /** The worker's side of one job. Calls after the end are ignored. */
 export interface JobReporter {
   readonly id: string;
+  /** Given when somebody cancels the job; the worker then gives up and calls `failed`. */
+  readonly signal: AbortSignal;
+  /** From now on it cannot be cancelled: it is nearly done, or half done would be worse. */
+  pastCancelling(): void;
   /** Begins a step; the one before it is done. */
   step(name: string, detail?: string): void;
   /** Progress of the current step. `total` undefined: not known. */
@@ -26,6 +30,14 @@ export interface JobReporter {
   done(result: JobResult): void;
   /** The current step and the job have failed. The sentence names the remedy and no password. */
   failed(error: string): void;
+}
+
+/** Somebody asked for the end of a job. */
+export class JobCancelled extends Error {
+  override readonly name = "JobCancelled";
+  constructor() {
+    super("cancelled on request");
+  }
 }
 
 interface Step {
@@ -49,6 +61,8 @@ interface Entry {
   error: string | undefined;
   result: JobResult | undefined;
   readonly waiters: Set<() => void>;
+  readonly abort: AbortController;
+  cancellable: boolean;
 }
 
 /** All jobs of the program. `now` in Unix ms. */
@@ -82,6 +96,8 @@ export class JobBook {
       error: undefined,
       result: undefined,
       waiters: new Set(),
+      abort: new AbortController(),
+      cancellable: true,
     };
     this.entries.set(entry.id, entry);
     return this.reporter(entry);
@@ -104,11 +120,23 @@ export class JobBook {
     return this.snapshot(entry);
   }
 
+  /** Tells a running job to give up. Undefined: no such job; "too-late": it cannot any more. */
+  cancel(id: string): Job | "too-late" | undefined {
+    const entry = this.entries.get(id);
+    if (entry === undefined) return undefined;
+    if (entry.state !== "running") return this.snapshot(entry);
+    if (!entry.cancellable) return "too-late";
+    entry.abort.abort(new JobCancelled());
+    return this.snapshot(entry);
+  }
+
   private reporter(entry: Entry): JobReporter {
     const current = (): Step | undefined =>
       entry.state === "running" ? entry.steps.at(-1) : undefined;
     return {
       id: entry.id,
+      signal: entry.abort.signal,
+      pastCancelling: () => void (entry.cancellable = false),
       step: (name, detail) => {
         if (entry.state === "running") this.beginStep(entry, name, detail);
       },
@@ -129,8 +157,9 @@ export class JobBook {
       },
       failed: (error) => {
         if (entry.state !== "running") return;
-        entry.error = error;
-        this.end(entry, "failed");
+        const { aborted } = entry.abort.signal;
+        entry.error = aborted ? new JobCancelled().message : error;
+        this.end(entry, aborted ? "cancelled" : "failed");
       },
     };
   }
@@ -155,8 +184,8 @@ export class JobBook {
     step.endedMs = this.now();
   }
 
-  private end(entry: Entry, state: "done" | "failed"): void {
-    this.endStep(entry, state);
+  private end(entry: Entry, state: Exclude<Job["state"], "running">): void {
+    this.endStep(entry, state === "done" ? "done" : "failed");
     entry.state = state;
     entry.endedMs = this.now();
     for (const wake of entry.waiters) wake();

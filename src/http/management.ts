@@ -13,10 +13,12 @@ import type { LeaseInfo, SnapshotInfo } from "../protocol/api-holds.ts";
 import type {
   ChangeRetentionPolicy,
   GcRequest,
+  GcResult,
   RetentionInfo,
   RetentionPolicyInfo,
 } from "../protocol/api-retention.ts";
 import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
+import type { Keyspace, TenantConfig, TenantConfigInfo } from "../protocol/api-compat.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 
 /** "default" is the one tenant of a program that was not told otherwise. */
@@ -136,6 +138,24 @@ export interface Management {
   listJobs(): Answer<readonly Job[]>;
   /** Answers when the job has ended, at the latest after `waitMs` (0: at once). */
   getJob(id: string, waitMs: number): Answer<Job>;
+  /** Tells a running job to give up; one that has ended is answered as it is. */
+  cancelJob(id: string): Answer<Job>;
+
+  tenantConfig(tenant: TenantRef): Answer<TenantConfigInfo>;
+  /** `replace`: what is not given gets its default; else it stays as it is. */
+  setTenantConfig(
+    tenant: TenantRef,
+    config: TenantConfig,
+    how: "replace" | "patch",
+  ): Answer<undefined>;
+  /** All pages that exist at `at` (undefined: the last record), as ranges of keys. */
+  keyspace(tenant: TenantRef, timeline: TimelineRef, at: Lsn | undefined): Answer<Keyspace>;
+  /** Whether all timelines have come so far, at the latest after `waitMs`. */
+  waitLsn(
+    tenant: TenantRef,
+    wanted: readonly { readonly timeline: TimelineId; readonly lsn: Lsn }[],
+    waitMs: number,
+  ): Answer<boolean>;
 
   /** `at` undefined: at the last record. */
   dumpPage(
@@ -189,7 +209,7 @@ export interface Management {
   /** Changes what is given; answers what holds then. */
   retentionPolicy(tenant: TenantRef, change: ChangeRetentionPolicy): Answer<RetentionPolicyInfo>;
   /** Moves the cutoff. */
-  collect(tenant: TenantRef, timeline: TimelineRef, request: GcRequest): Answer<RetentionInfo>;
+  collect(tenant: TenantRef, timeline: TimelineRef, request: GcRequest): Answer<GcResult>;
   /** Seals, and merges all layers; answers when that is done. */
   compact(tenant: TenantRef, timeline: TimelineRef): Answer<RetentionInfo>;
   /** Refused while it has branches, unless `recursive`. The names of what was deleted. */

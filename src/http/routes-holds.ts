@@ -9,8 +9,13 @@ import { ok } from "../core/result.ts";
 import {
   AcquireLeaseRequest,
   CreateSnapshotRequest,
+  DeletedSnapshot,
+  LeaseInfo,
   ReleaseLeasesQuery,
+  ReleasedLeases,
+  SnapshotInfo,
 } from "../protocol/api-holds.ts";
+import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { parseMoment, parseTenantRef, parseTimelineRef } from "./params.ts";
@@ -28,7 +33,10 @@ function snapshotRoutes(app: App, management: Management): void {
   const path = `${TIMELINE}/snapshot` as const;
   app.get(
     path,
-    { schema: { params: Params }, config: { permission: "read" } },
+    {
+      schema: { params: Params },
+      config: route("read", "named snapshots of a timeline", Type.Array(SnapshotInfo)),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       return answer(reply, await management.snapshots(tenant, timeline));
@@ -37,7 +45,15 @@ function snapshotRoutes(app: App, management: Management): void {
 
   app.post(
     path,
-    { schema: { params: Params, body: CreateSnapshotRequest }, config: { permission: "change" } },
+    {
+      schema: { params: Params, body: CreateSnapshotRequest },
+      config: route(
+        "change",
+        "makes a named snapshot; the same name and moment again answers the existing one",
+        SnapshotInfo,
+        201,
+      ),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const { name, lsn, timestamp } = request.body;
@@ -49,7 +65,10 @@ function snapshotRoutes(app: App, management: Management): void {
   const Named = Type.Object({ ...Params.properties, name: Type.String() });
   app.delete(
     `${path}/:name`,
-    { schema: { params: Named }, config: { permission: "change" } },
+    {
+      schema: { params: Named },
+      config: route("change", "deletes a named snapshot", DeletedSnapshot),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const { name } = request.params;
@@ -63,7 +82,10 @@ function leaseRoutes(app: App, management: Management): void {
   const path = `${TIMELINE}/lease` as const;
   app.get(
     path,
-    { schema: { params: Params }, config: { permission: "read" } },
+    {
+      schema: { params: Params },
+      config: route("read", "leases that have not ended", Type.Array(LeaseInfo)),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       return answer(reply, await management.leases(tenant, timeline));
@@ -72,7 +94,10 @@ function leaseRoutes(app: App, management: Management): void {
 
   app.post(
     path,
-    { schema: { params: Params, body: AcquireLeaseRequest }, config: { permission: "read" } },
+    {
+      schema: { params: Params, body: AcquireLeaseRequest },
+      config: route("read", "takes a lease, or renews it", LeaseInfo, 201),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const { owner, lsn, timestamp, duration_ms: durationMs } = request.body;
@@ -91,7 +116,7 @@ function leaseRoutes(app: App, management: Management): void {
     path,
     {
       schema: { params: Params, querystring: ReleaseLeasesQuery },
-      config: { permission: "change" },
+      config: route("change", "ends all leases that match", ReleasedLeases),
     },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);

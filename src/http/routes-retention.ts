@@ -3,7 +3,15 @@
 
 import Type from "typebox";
 import { ok } from "../core/result.ts";
-import { ChangeRetentionPolicy, GcRequest } from "../protocol/api-retention.ts";
+import {
+  ChangeRetentionPolicy,
+  DeletedTimelines,
+  GcRequest,
+  GcResult,
+  RetentionInfo,
+  RetentionPolicyInfo,
+} from "../protocol/api-retention.ts";
+import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { parseTenantRef, parseTimelineRef } from "./params.ts";
@@ -17,12 +25,21 @@ const POLICY = "/v1/tenant/:tenant/retention";
 
 function policyRoutes(app: App, management: Management): void {
   const params = Type.Object({ tenant: Type.String() });
-  app.get(POLICY, { schema: { params }, config: { permission: "read" } }, async (request, reply) =>
-    answer(reply, await management.retentionPolicy(parseTenantRef(request.params.tenant), {})),
+  app.get(
+    POLICY,
+    {
+      schema: { params },
+      config: route("read", "how long history of a tenant is kept", RetentionPolicyInfo),
+    },
+    async (request, reply) =>
+      answer(reply, await management.retentionPolicy(parseTenantRef(request.params.tenant), {})),
   );
   app.put(
     POLICY,
-    { schema: { params, body: ChangeRetentionPolicy }, config: { permission: "change" } },
+    {
+      schema: { params, body: ChangeRetentionPolicy },
+      config: route("change", "changes how long history of a tenant is kept", RetentionPolicyInfo),
+    },
     async (request, reply) => {
       const tenant = parseTenantRef(request.params.tenant);
       return answer(reply, await management.retentionPolicy(tenant, request.body));
@@ -33,7 +50,10 @@ function policyRoutes(app: App, management: Management): void {
 export function retentionRoutes(app: App, management: Management): void {
   app.get(
     `${TIMELINE}/retention`,
-    { schema: { params: Params, querystring: Detail }, config: { permission: "read" } },
+    {
+      schema: { params: Params, querystring: Detail },
+      config: route("read", "what is kept of a timeline, and why", RetentionInfo),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const detail = request.query.bytes === true ? "bytes" : "brief";
@@ -44,7 +64,10 @@ export function retentionRoutes(app: App, management: Management): void {
 
   app.put(
     `${TIMELINE}/do_gc`,
-    { schema: { params: Params, body: GcRequest }, config: { permission: "change" } },
+    {
+      schema: { params: Params, body: GcRequest },
+      config: route("change", "moves the cutoff of what is kept", GcResult),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       return answer(reply, await management.collect(tenant, timeline, request.body));
@@ -53,7 +76,10 @@ export function retentionRoutes(app: App, management: Management): void {
 
   app.put(
     `${TIMELINE}/compact`,
-    { schema: { params: Params }, config: { permission: "change" } },
+    {
+      schema: { params: Params },
+      config: route("change", "seals, and merges all layers", RetentionInfo),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       return answer(reply, await management.compact(tenant, timeline));
@@ -63,7 +89,14 @@ export function retentionRoutes(app: App, management: Management): void {
   const Query = Type.Object({ recursive: Type.Optional(Type.Boolean()) });
   app.delete(
     TIMELINE,
-    { schema: { params: Params, querystring: Query }, config: { permission: "change" } },
+    {
+      schema: { params: Params, querystring: Query },
+      config: route(
+        "change",
+        "deletes a timeline and, if asked to, all that descend from it",
+        DeletedTimelines,
+      ),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const recursive = request.query.recursive === true;

@@ -3,7 +3,8 @@
 import Type from "typebox";
 import { parseTenantId } from "../core/ids.ts";
 import { ok } from "../core/result.ts";
-import { CreateTenantRequest } from "../protocol/api.ts";
+import { CreateTenantRequest, DeletedTenant, TenantInfo } from "../protocol/api.ts";
+import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { parseTenantRef } from "./params.ts";
@@ -12,13 +13,15 @@ import type { App } from "./server.ts";
 const Params = Type.Object({ tenant: Type.String() });
 
 export function tenantRoutes(app: App, management: Management): void {
-  app.get("/v1/tenant", { config: { permission: "manage" } }, async (_request, reply) =>
-    answer(reply, await management.listTenants()),
+  app.get(
+    "/v1/tenant",
+    { config: route("manage", "all tenants", Type.Array(TenantInfo)) },
+    async (_request, reply) => answer(reply, await management.listTenants()),
   );
 
   app.get(
     "/v1/tenant/:tenant",
-    { schema: { params: Params }, config: { permission: "read" } },
+    { schema: { params: Params }, config: route("read", "a tenant", TenantInfo) },
     async (request, reply) =>
       answer(reply, await management.getTenant(parseTenantRef(request.params.tenant))),
   );
@@ -27,7 +30,14 @@ export function tenantRoutes(app: App, management: Management): void {
   const Query = Type.Object({ recursive: Type.Optional(Type.Boolean()) });
   app.delete(
     "/v1/tenant/:tenant",
-    { schema: { params: Params, querystring: Query }, config: { permission: "manage" } },
+    {
+      schema: { params: Params, querystring: Query },
+      config: route(
+        "manage",
+        "deletes a tenant and, if asked to, all its timelines",
+        DeletedTenant,
+      ),
+    },
     async (request, reply) => {
       const id = parseTenantId(request.params.tenant);
       const deleted = await management.deleteTenant(id, request.query.recursive === true);
@@ -37,7 +47,15 @@ export function tenantRoutes(app: App, management: Management): void {
 
   app.post(
     "/v1/tenant",
-    { schema: { body: CreateTenantRequest }, config: { permission: "manage" } },
+    {
+      schema: { body: CreateTenantRequest },
+      config: route(
+        "manage",
+        "makes a tenant; the same id again answers the existing one",
+        TenantInfo,
+        201,
+      ),
+    },
     async (request, reply) => {
       const id = request.body.new_tenant_id;
       return answer(

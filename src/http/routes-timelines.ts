@@ -9,10 +9,15 @@ import { err, ok } from "../core/result.ts";
 import { formatTime, parseTime } from "../core/time-text.ts";
 import {
   CreateTimelineRequest,
-  type CreatedTimeline,
-  type LeaseAnswer,
+  CreatedTimeline,
+  LeaseAnswer,
   LeaseRequest,
+  LsnByTimestamp,
+  PageDump,
+  TimeText,
+  TimelineInfo,
 } from "../protocol/api.ts";
+import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
 import type { CreateTimeline, Management, TimelineRef } from "./management.ts";
 import { pageDump } from "./page-dump.ts";
@@ -29,14 +34,20 @@ const Detail = Type.Object({ sizes: Type.Optional(Type.Boolean()) });
 export function timelineRoutes(app: App, management: Management): void {
   app.get(
     TENANT,
-    { schema: { params: TenantParams }, config: { permission: "read" } },
+    {
+      schema: { params: TenantParams },
+      config: route("read", "timelines of a tenant", Type.Array(TimelineInfo)),
+    },
     async (request, reply) =>
       answer(reply, await management.listTimelines(parseTenantRef(request.params.tenant))),
   );
 
   app.get(
     TIMELINE,
-    { schema: { params: Params, querystring: Detail }, config: { permission: "read" } },
+    {
+      schema: { params: Params, querystring: Detail },
+      config: route("read", "a timeline; with its sizes if asked to", TimelineInfo),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const detail = request.query.sizes === true ? "sizes" : "brief";
@@ -48,7 +59,12 @@ export function timelineRoutes(app: App, management: Management): void {
     TENANT,
     {
       schema: { params: TenantParams, body: CreateTimelineRequest },
-      config: { permission: "change" },
+      config: route(
+        "change",
+        "makes a timeline: a branch if an ancestor is named, else by initdb; idempotent with an id",
+        CreatedTimeline,
+        201,
+      ),
     },
     async (request, reply) => {
       const started = performance.now();
@@ -64,7 +80,10 @@ export function timelineRoutes(app: App, management: Management): void {
   // As Neon's page server has it.
   app.put(
     `${TIMELINE}/checkpoint`,
-    { schema: { params: Params }, config: { permission: "change" } },
+    {
+      schema: { params: Params },
+      config: route("change", "seals what a timeline holds in memory", TimelineInfo),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       return answer(reply, await management.checkpoint(tenant, timeline));
@@ -76,21 +95,34 @@ export function timelineRoutes(app: App, management: Management): void {
 }
 
 function timeRoutes(app: App, management: Management): void {
-  const AtTime = Type.Object({ timestamp: Type.String() });
+  const AtTime = Type.Object({
+    timestamp: Type.String(),
+    with_lease: Type.Optional(Type.Boolean()),
+  });
   app.get(
     `${TIMELINE}/get_lsn_by_timestamp`,
-    { schema: { params: Params, querystring: AtTime }, config: { permission: "read" } },
+    {
+      schema: { params: Params, querystring: AtTime },
+      config: route("read", "the LSN that shows a timeline as it was at a moment", LsnByTimestamp),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const unixUs = parseTime(request.query.timestamp);
-      return answer(reply, await management.lsnByTimestamp(tenant, timeline, unixUs));
+      const found = await management.lsnByTimestamp(tenant, timeline, unixUs);
+      if (!found.ok || request.query.with_lease !== true) return answer(reply, found);
+      const until = await management.lease(tenant, timeline, Lsn.parse(found.value.lsn));
+      if (!until.ok) return answer(reply, until);
+      return answer(reply, ok({ ...found.value, ...validUntil(until.value) }));
     },
   );
 
   const AtLsn = Type.Object({ lsn: Type.String() });
   app.get(
     `${TIMELINE}/get_timestamp_of_lsn`,
-    { schema: { params: Params, querystring: AtLsn }, config: { permission: "read" } },
+    {
+      schema: { params: Params, querystring: AtLsn },
+      config: route("read", "when the newest commit at or before an LSN happened", TimeText),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const found = await management.timestampOfLsn(tenant, timeline, Lsn.parse(request.query.lsn));
@@ -106,16 +138,22 @@ function timeRoutes(app: App, management: Management): void {
 
   app.post(
     `${TIMELINE}/lsn_lease`,
-    { schema: { params: Params, body: LeaseRequest }, config: { permission: "read" } },
+    {
+      schema: { params: Params, body: LeaseRequest },
+      config: route("read", "keeps history readable at an LSN for a while", LeaseAnswer),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const until = await management.lease(tenant, timeline, Lsn.parse(request.body.lsn));
       if (!until.ok) return answer(reply, until);
-      const body: LeaseAnswer = { valid_until: new Date(until.value).toISOString() };
-      return answer(reply, ok(body));
+      return answer(reply, ok(validUntil(until.value)));
     },
   );
 }
+
+const validUntil = (unixMs: number): LeaseAnswer => ({
+  valid_until: new Date(unixMs).toISOString(),
+});
 
 function pageRoute(app: App, management: Management): void {
   const Query = Type.Object({
@@ -126,7 +164,10 @@ function pageRoute(app: App, management: Management): void {
   });
   app.get(
     `${TIMELINE}/page`,
-    { schema: { params: Params, querystring: Query }, config: { permission: "read" } },
+    {
+      schema: { params: Params, querystring: Query },
+      config: route("read", "one page with its versions and where they lie", PageDump),
+    },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
       const { rel, block, key, lsn } = request.query;

@@ -3,7 +3,8 @@
 
 import Type from "typebox";
 import { parseTimelineId } from "../core/ids.ts";
-import { FollowRequest, StartComputeRequest } from "../protocol/api-work.ts";
+import { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
+import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { parseTenantRef, parseTimelineRef } from "./params.ts";
@@ -18,7 +19,10 @@ const TimelineParams = Type.Object({ tenant: Type.String(), timeline: Type.Strin
 export function workRoutes(app: App, management: Management): void {
   app.post(
     "/v1/tenant/:tenant/follow",
-    { schema: { params: TenantParams, body: FollowRequest }, config: { permission: "manage" } },
+    {
+      schema: { params: TenantParams, body: FollowRequest },
+      config: route("manage", "follows a PostgreSQL: base backup, then its WAL", Job, 202),
+    },
     async (request, reply) => {
       const { conninfo, name, new_timeline_id: id, max_rate_bytes, slot } = request.body;
       const follow = {
@@ -39,7 +43,10 @@ export function workRoutes(app: App, management: Management): void {
 function computeRoutes(app: App, management: Management): void {
   app.get(
     "/v1/tenant/:tenant/compute",
-    { schema: { params: TenantParams }, config: { permission: "read" } },
+    {
+      schema: { params: TenantParams },
+      config: route("read", "computes of a tenant", Type.Array(ComputeInfo)),
+    },
     async (request, reply) =>
       answer(reply, await management.listComputes(parseTenantRef(request.params.tenant))),
   );
@@ -48,7 +55,7 @@ function computeRoutes(app: App, management: Management): void {
     "/v1/tenant/:tenant/compute",
     {
       schema: { params: TenantParams, body: StartComputeRequest },
-      config: { permission: "manage" },
+      config: route("manage", "starts a compute on a timeline", Job, 202),
     },
     async (request, reply) => {
       const { timeline, port, dir, synchronous, diskless, settings } = request.body;
@@ -67,7 +74,10 @@ function computeRoutes(app: App, management: Management): void {
 
   app.delete(
     "/v1/tenant/:tenant/compute/:timeline",
-    { schema: { params: TimelineParams }, config: { permission: "manage" } },
+    {
+      schema: { params: TimelineParams },
+      config: route("manage", "stops the compute of a timeline", Job, 202),
+    },
     async (request, reply) => {
       const tenant = parseTenantRef(request.params.tenant);
       const timeline = parseTimelineRef(request.params.timeline);
@@ -77,8 +87,10 @@ function computeRoutes(app: App, management: Management): void {
 }
 
 function jobRoutes(app: App, management: Management): void {
-  app.get("/v1/job", { config: { permission: "manage" } }, async (_request, reply) =>
-    answer(reply, await management.listJobs()),
+  app.get(
+    "/v1/job",
+    { config: route("manage", "long work, under way and ended", Type.Array(Job)) },
+    async (_request, reply) => answer(reply, await management.listJobs()),
   );
 
   const Wait = Type.Object({
@@ -88,9 +100,18 @@ function jobRoutes(app: App, management: Management): void {
     "/v1/job/:id",
     {
       schema: { params: Type.Object({ id: Type.String() }), querystring: Wait },
-      config: { permission: "manage" },
+      config: route("manage", "long work; waits for its end if asked to", Job),
     },
     async (request, reply) =>
       answer(reply, await management.getJob(request.params.id, request.query.wait_ms ?? 0)),
+  );
+
+  app.post(
+    "/v1/job/:id/cancel",
+    {
+      schema: { params: Type.Object({ id: Type.String() }) },
+      config: route("manage", "tells long work to give up; watch it to see that it has", Job, 202),
+    },
+    async (request, reply) => answer(reply, await management.cancelJob(request.params.id), 202),
   );
 }

@@ -16,9 +16,11 @@ import Fastify, {
 } from "fastify";
 import { type AuditEntry, type CheckToken, type RouteInfo, authorize } from "./authorize.ts";
 import { type StaticFiles, dashboardRoutes } from "./dashboard.ts";
+import { described } from "./describe.ts";
 import { errorBody, thrownToHttp } from "./errors.ts";
 import type { Management } from "./management.ts";
 import { holdsRoutes } from "./routes-holds.ts";
+import { compatRoutes } from "./routes-compat.ts";
 import { retentionRoutes } from "./routes-retention.ts";
 import { statusRoutes } from "./routes-status.ts";
 import { tenantRoutes } from "./routes-tenants.ts";
@@ -97,11 +99,18 @@ export function buildApp(management: Management, options: Omit<HttpOptions, "por
   const app = Fastify({
     bodyLimit: BODY_BYTES_MAX,
     serverFactory,
+    // Paths that no route is looked up for: too long, or no text.
+    frameworkErrors: (error, _request, { raw }) => {
+      raw.writeHead(error.statusCode ?? 400, { "content-type": "application/json; charset=utf-8" });
+      raw.end(JSON.stringify(errorBody(`not a path of ours (${error.code})`)));
+    },
     forceCloseConnections: true,
     routerOptions: { ignoreTrailingSlash: true },
   })
     .withTypeProvider<TypeBoxTypeProvider>()
-    .setValidatorCompiler(TypeBoxValidatorCompiler);
+    .setValidatorCompiler(TypeBoxValidatorCompiler)
+    // What the program answers goes out whole: a schema describes it, and drops nothing.
+    .setSerializerCompiler(() => (body) => JSON.stringify(body));
 
   app.addHook("onRequest", async (request, reply) => {
     const refusal = foreign(request, options.host);
@@ -119,13 +128,16 @@ export function buildApp(management: Management, options: Omit<HttpOptions, "por
     reply.code(404).send(errorBody(`no such path: ${request.method} ${request.url}`)),
   );
 
-  statusRoutes(app, management);
-  tenantRoutes(app, management);
-  timelineRoutes(app, management);
-  retentionRoutes(app, management);
-  holdsRoutes(app, management);
-  workRoutes(app, management);
-  dashboardRoutes(app, options.files ?? new Map());
+  described(app, (scope) => {
+    statusRoutes(scope, management);
+    tenantRoutes(scope, management);
+    timelineRoutes(scope, management);
+    retentionRoutes(scope, management);
+    holdsRoutes(scope, management);
+    workRoutes(scope, management);
+    compatRoutes(scope, management);
+    dashboardRoutes(scope, options.files ?? new Map());
+  });
   return app;
 }
 

@@ -14,6 +14,9 @@ export const SnapshotInfo = Type.Object({
 });
 export type SnapshotInfo = Api<typeof SnapshotInfo>;
 
+/** The name of what is gone. */
+export const DeletedSnapshot = Type.Object({ deleted: Type.String() });
+
 /** Neither LSN nor timestamp: now. */
 export const CreateSnapshotRequest = Type.Object(
   { name: Name, lsn: Type.Optional(LsnText), timestamp: Type.Optional(TimeText) },

@@ -79,3 +79,20 @@ export const ChangeRetentionPolicy = Type.Partial(RetentionPolicyInfo, {
   additionalProperties: false,
 });
 export type ChangeRetentionPolicy = Api<typeof ChangeRetentionPolicy>;
+
+/** Of do_gc: what is kept now and, by Neon's names, layers. Those that nobody needs go when layers are merged. */
+export const GcResult = Type.Intersect([
+  RetentionInfo,
+  Type.Object({
+    layers_total: Type.Number(),
+    /** With versions above the cutoff. */
+    layers_needed_by_cutoff: Type.Number(),
+    /** By this call alone: always 0. */
+    layers_removed: Type.Number(),
+    /** ms */
+    elapsed: Type.Number(),
+  }),
+]);
+export type GcResult = Api<typeof GcResult>;
+
+export const DeletedTimelines = Type.Object({ deleted: Type.Array(Type.String()) });

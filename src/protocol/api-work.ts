@@ -87,7 +87,12 @@ export const Job = Type.Object({
   ]),
   /** What it works on: a timeline's name. */
   target: Type.String(),
-  state: Type.Union([Type.Literal("running"), Type.Literal("done"), Type.Literal("failed")]),
+  state: Type.Union([
+    Type.Literal("running"),
+    Type.Literal("done"),
+    Type.Literal("failed"),
+    Type.Literal("cancelled"),
+  ]),
   started_at: TimeText,
   ms: Type.Number(),
   steps: Type.Array(JobStep),

@@ -52,6 +52,8 @@ export const CreateTenantRequest = Type.Object(
   { additionalProperties: false },
 );
 
+export const DeletedTenant = Type.Object({ deleted: Hex32, timelines: Type.Array(Type.String()) });
+
 // ---- timelines
 
 /** The four positions a timeline has, always by these names (ARCHITECTURE.md). */
@@ -188,6 +190,8 @@ export const LsnByTimestamp = Type.Object({
     Type.Literal("past"),
     Type.Literal("nodata"),
   ]),
+  /** The end of the lease, if one was asked for. */
+  valid_until: Type.Optional(TimeText),
 });
 export type LsnByTimestamp = Api<typeof LsnByTimestamp>;
 

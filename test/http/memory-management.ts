@@ -159,7 +159,29 @@ export function memoryManagement(): MemoryManagement {
     retention: async (tenant, ref) => retained(find(tenant, ref)),
     retentionPolicy: async (_tenant, change) =>
       ok({ window_ms: 604_800_000, wal_bytes: 67_108_864, ...change }),
-    collect: async (tenant, ref) => retained(find(tenant, ref)),
+    collect: async (tenant, ref) => {
+      const kept = retained(find(tenant, ref));
+      const layers = { layers_total: 3, layers_needed_by_cutoff: 2, layers_removed: 0, elapsed: 1 };
+      return kept.ok ? ok({ ...kept.value, ...layers }) : kept;
+    },
+    cancelJob: async (id) => {
+      const job = book.cancel(id);
+      if (job === undefined) return missing(`job "${id}"`);
+      return job === "too-late" ? err({ kind: "conflict", message: "too late" }) : ok(job);
+    },
+    tenantConfig: async (tenant) =>
+      tenant.kind === "id" && tenant.id !== TENANT
+        ? missing(`tenant "${tenant.id}"`)
+        : ok({
+            tenant_specific_overrides: { gc_horizon: 5 },
+            effective_config: { gc_horizon: 5, pitr_interval: "7d" },
+          }),
+    setTenantConfig: async () => ok(undefined),
+    keyspace: async (tenant, ref) => {
+      const found = find(tenant, ref);
+      return found.ok ? ok({ at_lsn: LAST, keys: [["0".repeat(36), "1".repeat(36)]] }) : found;
+    },
+    waitLsn: async (_tenant, wanted) => ok(wanted.every(({ lsn }) => lsn <= Lsn.parse(LAST))),
     compact: async (tenant, ref) => retained(find(tenant, ref)),
     deleteTimeline: async (tenant, ref) => {
       const found = find(tenant, ref);

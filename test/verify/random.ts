@@ -27,4 +27,9 @@ export class Random {
   chance(probability: number): boolean {
     return this.next() < probability;
   }
+
+  /** One of them; there is at least one. */
+  pick<T>(of: readonly T[]): T {
+    return of[this.between(0, of.length)]!;
+  }
 }

@@ -220,10 +220,10 @@ export class CrashRounds {
     await primary.stop();
     const end = await shutdownEnd(primary.dataDir);
     await server.reached(FOLLOWED, ({ positions }) => Lsn.parse(positions.durable) >= end);
-    await this.compare(FOLLOWED, primary.dataDir, end);
+    await this.compare(FOLLOWED, () => primary.dataDir, end);
     const archive = path.join(primary.dataDir, "pg_wal");
     for (const { name, lsn } of this.survivors()) {
-      await this.compare(name, recover(this.base, archive, lsn, this.home), lsn);
+      await this.compare(name, () => recover(this.base, archive, lsn, this.home), lsn);
       report.branchesCompared++;
     }
     const { problems } = await server.client.check();
@@ -231,9 +231,11 @@ export class CrashRounds {
     await server.stop();
   }
 
-  private async compare(timeline: string, dir: string, lsn: Lsn): Promise<void> {
+  private async compare(timeline: string, makeDir: () => string, lsn: Lsn): Promise<void> {
     const { server, report } = this;
     const info = await server.client.timeline(timeline);
+    // Takes long and stops this process meanwhile: links that were idle have ended since.
+    const dir = makeDir();
     const served = { port: server.port, tenant: info.tenant_id, timeline: info.timeline_id };
     const before = report.compared;
     await compareCluster(dir, served, lsn, report);

@@ -30,6 +30,10 @@ export type ServerCommand =
   | { readonly do: "count"; readonly from: string; readonly start: Lsn; readonly end: Lsn }
   /** Waits until a timeline of the store is loaded. */
   | { readonly do: "await"; readonly timeline: TimelineId }
+  /** Waits until all timelines of all tenants are loaded. */
+  | { readonly do: "await-all" }
+  /** Lets everything that is due happen, and gives memory back. */
+  | { readonly do: "idle" }
   /** Waits until no merge of its layers is due. */
   | { readonly do: "settle"; readonly timeline: TimelineId }
   /** Branches a timeline at its end; gives the milliseconds until the answer. */
@@ -37,6 +41,7 @@ export type ServerCommand =
   | { readonly do: "stop" };
 
 const BRANCH_MS_MAX = 60_000;
+const IDLE_MS = 3_000;
 
 let server: BenchServer | undefined;
 
@@ -58,6 +63,11 @@ async function perform(command: ServerCommand): Promise<number> {
     case "await":
       await running().loaded(command.timeline);
       return 0;
+    case "await-all":
+      await running().allLoaded();
+      return 0;
+    case "idle":
+      return idle();
     case "settle":
       await running().settle(command.timeline);
       return 0;
@@ -69,6 +79,12 @@ async function perform(command: ServerCommand): Promise<number> {
       await running().stop();
       return 0;
   }
+}
+
+async function idle(): Promise<number> {
+  await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
+  globalThis.gc?.();
+  return 0;
 }
 
 async function ingest(timeline: TimelineId, from: string, end: Lsn): Promise<number> {

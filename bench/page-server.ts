@@ -23,7 +23,7 @@ import { findPostgres } from "../src/io/postgres.ts";
 import { prepareRedoTemplate } from "../src/io/redo-template.ts";
 import { readControlFile } from "../src/protocol/control-file.ts";
 import { DataDirImport } from "../src/protocol/import-data-dir.ts";
-import { openDataDirectory } from "../src/store/data-dir.ts";
+import { listTenants, openDataDirectory } from "../src/store/data-dir.ts";
 import { OpenBudget } from "../src/store/open-budget.ts";
 import { PageCache } from "../src/store/page-cache.ts";
 import { OpenFiles } from "../src/store/sealed-file.ts";
@@ -44,6 +44,8 @@ export interface BenchServer {
   timeline(id: TimelineId): TimelineHandle;
   /** Waits until a timeline can be used. */
   loaded(id: TimelineId): Promise<void>;
+  /** Waits until all timelines that the catalogs name can be used. */
+  allLoaded(): Promise<void>;
   /** Waits until everything a timeline has taken in is in sealed layers. */
   seal(id: TimelineId): Promise<void>;
   /** Waits until its layers are merged as far as they are due. */
@@ -143,6 +145,22 @@ class Server implements BenchServer {
 
   loaded(id: TimelineId): Promise<void> {
     return until(() => this.find(id)?.facts.phase.kind === "active");
+  }
+
+  allLoaded(): Promise<void> {
+    const { tenants, unusable } = this.tree.shared.directory;
+    const wanted = listTenants(this.tree.shared.dataDir).length;
+    return until(() => {
+      if (unusable.size > 0) throw new Error([...unusable.values()][0]);
+      if (tenants.size < wanted) return false;
+      for (const { catalog, timelines } of tenants.values()) {
+        for (const { facts } of timelines.values()) {
+          if (facts.phase.kind !== "active") return false;
+        }
+        if (timelines.size < catalog.timelines().length) return false;
+      }
+      return true;
+    }, ANSWER_MS_MAX);
   }
 
   timeline(id: TimelineId): TimelineHandle {

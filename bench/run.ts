@@ -1,7 +1,7 @@
 // `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
 // ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
 //
-//   npm run bench -- [--quick] [--json] [--only ingest-records,ingest-images,getpage,redo,branch]
+//   npm run bench -- [--quick] [--json] [--only ingest-records,ingest-images,getpage,redo,branch,scale]
 
 import { parseArgs } from "node:util";
 import { measureBranches } from "./branch.ts";
@@ -9,6 +9,7 @@ import { type Base, Corpora } from "./corpus.ts";
 import { RECORDS_A_PAGE, measureImages, measureRedo } from "./getpage.ts";
 import { imageResults, measureIngest, memoryResults, recordResults } from "./ingest.ts";
 import { type Result, table } from "./result.ts";
+import { measureScale } from "./scale.ts";
 import { Stores } from "./stores.ts";
 
 interface Sizes {
@@ -19,14 +20,32 @@ interface Sizes {
   /** One load of GetPage. */
   readonly seconds: number;
   readonly redoPages: number;
+  readonly timelines: number;
+  readonly tenants: number;
 }
 
 /** 1 GB of database, 1 GB of WAL with images, a million records without. */
-const FULL: Sizes = { scale: 70, transactions: 25_000, rounds: 3, seconds: 4, redoPages: 20_000 };
+const FULL: Sizes = {
+  scale: 70,
+  transactions: 25_000,
+  rounds: 3,
+  seconds: 4,
+  redoPages: 20_000,
+  timelines: 10_000,
+  tenants: 1_000,
+};
 /** For tests: that everything runs, not what it says. */
-const QUICK: Sizes = { scale: 1, transactions: 500, rounds: 1, seconds: 0.5, redoPages: 1_000 };
+const QUICK: Sizes = {
+  scale: 1,
+  transactions: 500,
+  rounds: 1,
+  seconds: 0.5,
+  redoPages: 1_000,
+  timelines: 50,
+  tenants: 10,
+};
 
-const PARTS = ["ingest-records", "ingest-images", "getpage", "redo", "branch"] as const;
+const PARTS = ["ingest-records", "ingest-images", "getpage", "redo", "branch", "scale"] as const;
 type Part = (typeof PARTS)[number];
 
 class Run {
@@ -58,6 +77,11 @@ class Run {
       const empty = await this.corpora.emptyBase();
       const { dataDir: small } = await this.stores.imported(empty.dataDir);
       return measureBranches(this.stores, small, store);
+    });
+    await this.part("scale", "many timelines, many tenants", async () => {
+      const empty = await this.corpora.emptyBase();
+      const { dataDir: small } = await this.stores.imported(empty.dataDir);
+      return measureScale(this.stores, small, this.sizes);
     });
     return this.results;
   }

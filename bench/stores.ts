@@ -36,25 +36,32 @@ export class Stores {
     }
   }
 
-  /** A page server on a copy of a store. */
-  async serve(dataDir: string): Promise<RunningServer> {
+  /** A page server on a copy of a store, which `change` may change before it starts. */
+  async serve(
+    dataDir: string,
+    change: (copy: string) => void = () => undefined,
+  ): Promise<RunningServer> {
     const copy = this.name();
     // Sealed layers never change: links to them will do.
     execFileSync("cp", ["-al", dataDir, copy]);
     const catalog = catalogPath(copy, TENANT);
     fs.rmSync(catalog);
     fs.copyFileSync(catalogPath(dataDir, TENANT), catalog);
+    change(copy);
+    const started = performance.now();
     const server = await this.start(copy);
     await server.process.ask({ do: "await", timeline: TIMELINE });
-    return server;
+    await server.process.ask({ do: "await-all" });
+    return { ...server, seconds: (performance.now() - started) / 1000 };
   }
 
   private async start(dataDir: string): Promise<RunningServer> {
-    const server: ServerProcess = new Child("page-server-process");
+    const server: ServerProcess = new Child("page-server-process", ["--expose-gc"]);
     const port = await server.ask({ do: "start", dataDir });
     return {
       process: server,
       port,
+      seconds: 0,
       end: async () => {
         await server.end();
         fs.rmSync(dataDir, { recursive: true, force: true });
@@ -74,6 +81,8 @@ export class Stores {
 export interface RunningServer {
   readonly process: ServerProcess;
   readonly port: number;
+  /** From the start of the process until all of its timelines could be read. */
+  readonly seconds: number;
   /** Ends the process and removes its data. */
   readonly end: () => Promise<void>;
 }

@@ -172,7 +172,9 @@ function beginDue(state: TimelineState): void {
   for (const other of merging) if (other.ended !== undefined) merging.delete(other);
   if (merging.size >= MERGES_MAX) return;
   const { layers } = wal.store.map;
-  const entry = timelineEntryOf(deps.catalog, deps.timelineId);
+  // As it was published: the catalog is not read by every timeline every second.
+  const entry = deps.directory.find(deps.tenantId, deps.timelineId)?.entry;
+  if (entry === undefined) return;
   const cutoff = cutoffOf(deps.directory, deps.tenantId, entry);
   if (retention.isQuiet(layers, cutoff)) return;
   const { tiers } = wal.store;

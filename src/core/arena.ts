@@ -36,6 +36,13 @@ export interface ArenaChunk {
   readonly view: DataView;
 }
 
+/** Of an arena that nothing was put into: idle timelines are many. */
+const NO_CHUNK: ArenaChunk = {
+  index: -1,
+  bytes: new Uint8Array(0),
+  view: new DataView(new ArrayBuffer(0)),
+};
+
 export class Arena {
   readonly chunks: ArenaChunk[] = [];
   /** Bytes of all chunks: what the arena costs in memory. */
@@ -47,7 +54,7 @@ export class Arena {
 
   constructor(pool?: BlockPool) {
     this.pool = pool;
-    this.chunk = this.addChunk(ARENA_CHUNK_BYTES);
+    this.chunk = NO_CHUNK;
   }
 
   /** Makes `length` contiguous bytes free at `chunk`/`used`. Nothing is taken until `commit`. */

@@ -64,7 +64,8 @@ export class Chain {
   private readonly steps: number[] = [];
   private step = 0;
   private count = 0;
-  private scratch: Uint8Array = new Uint8Array(SCRATCH_BYTES);
+  // None until something is collected: readers are many, and most are idle.
+  private scratch: Uint8Array = NO_PAGE;
 
   constructor(restoreImage: RestoreImage) {
     this.restoreImage = restoreImage;
@@ -143,7 +144,7 @@ export class Chain {
     const start = this.offsets[this.count]!;
     const end = start + version.length;
     if (end > this.scratch.length) {
-      const larger = new Uint8Array(Math.max(end, this.scratch.length * 2));
+      const larger = new Uint8Array(Math.max(end, this.scratch.length * 2, SCRATCH_BYTES));
       larger.set(this.scratch.subarray(0, start));
       this.scratch = larger;
     }

@@ -4,7 +4,7 @@
 import { assert } from "../core/assert.ts";
 
 const SLOT_WORDS = 3; // group id + 1 (0: free), block, value
-const CAPACITY_MIN = 256;
+const CAPACITY_MIN = 16;
 
 export class KeyTable {
   private slots = new Int32Array(CAPACITY_MIN * SLOT_WORDS);

@@ -24,12 +24,14 @@ describe("an arena", () => {
   test("gives its blocks to the next one", () => {
     const pool = new BlockPool(8 * ARENA_CHUNK_BYTES);
     const first = new Arena(pool);
+    first.reserve(ARENA_CHUNK_BYTES);
     first.commit(ARENA_CHUNK_BYTES);
     first.reserve(1);
     const memory = first.chunks.map(({ bytes }) => bytes.buffer);
     first.release(nobody);
     expect(pool.idleBytes).toBe(2 * ARENA_CHUNK_BYTES);
     const second = new Arena(pool);
+    second.reserve(ARENA_CHUNK_BYTES);
     second.commit(ARENA_CHUNK_BYTES);
     second.reserve(1);
     expect(new Set(second.chunks.map(({ bytes }) => bytes.buffer))).toEqual(new Set(memory));
@@ -39,6 +41,7 @@ describe("an arena", () => {
   test("does not give away chunks that are kept, nor those of another size", () => {
     const pool = new BlockPool(8 * ARENA_CHUNK_BYTES);
     const arena = new Arena(pool);
+    arena.reserve(ARENA_CHUNK_BYTES);
     const kept = arena.chunk;
     arena.commit(ARENA_CHUNK_BYTES);
     arena.reserve(2 * ARENA_CHUNK_BYTES);

@@ -111,6 +111,7 @@ test("a layer that was sealed gives its memory to the next, but not what a newer
   const former = new MemoryLayer(groups, pool);
   const layer = new MemoryLayer(groups, pool);
   const id = groups.id(KIND.PAGE, 1, 2, 3, 0);
+  former.arena.reserve(3);
   const begun = former.arena.chunk;
   begun.bytes.set([1, 2, 3], former.arena.used);
   layer.putRecord(id, 0, 100, 0, begun, former.arena.used, 3);

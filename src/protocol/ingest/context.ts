@@ -23,7 +23,7 @@ export class UnsupportedWal extends Error {
   }
 }
 
-const OP_BYTES_AT_FIRST = 4_096;
+const OP_BYTES_AT_FIRST = 256;
 
 export class IngestContext {
   sink: ChangeSink;

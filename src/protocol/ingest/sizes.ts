@@ -9,7 +9,7 @@ import { KIND } from "../../core/key.ts";
 /** Of a relation fork or segment that does not exist. */
 export const MISSING = -1;
 const UNKNOWN = -2;
-const GROUPS_AT_FIRST = 4_096;
+const GROUPS_AT_FIRST = 64;
 
 export class Sizes {
   /** By how many blocks all relation forks together have grown since ingest began. */

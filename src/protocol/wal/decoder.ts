@@ -7,7 +7,7 @@
 //   feed ─► page header? ─► rest of a record begun before? ─► whole records of the page ─► …
 //              40 bytes           `pending`, own memory           straight into the arena
 
-import type { Arena } from "../../core/arena.ts";
+import { Arena } from "../../core/arena.ts";
 import { assert } from "../../core/assert.ts";
 import { WAL_RECORD_BYTES_MAX } from "../../core/limits.ts";
 import {
@@ -60,6 +60,9 @@ export interface WalDecoderOptions {
 
 /** What the partly received record is grown to at first: lengths are not believed further than this. */
 const PENDING_BYTES = 4 * WAL_PAGE_BYTES;
+/** Of a decoder that has had nothing yet: idle timelines are many. */
+const PENDING_FIRST_BYTES = 64;
+const NO_RECORD = emptyWalRecord(new Arena().chunk);
 
 export class WalDecoder {
   /** LSN of the next byte to be fed. */
@@ -77,7 +80,8 @@ export class WalDecoder {
   private readonly format: WalFormat;
   private readonly onRecord: (record: WalRecord) => void;
   private readonly stopAtEnd: boolean;
-  private readonly record: WalRecord;
+  // Its own from the first bytes on: idle timelines are many.
+  private record: WalRecord = NO_RECORD;
   private arena: Arena;
   private tli: number;
   private systemId: bigint | undefined;
@@ -90,7 +94,7 @@ export class WalDecoder {
   private headerHave = 0;
 
   // A record of which only a part has come: its bytes so far, without page headers.
-  private pending = new Uint8Array(PENDING_BYTES);
+  private pending = new Uint8Array(PENDING_FIRST_BYTES);
   private pendingHave = 0;
   /** xl_tot_len; 0 while its four bytes are not all there. */
   private pendingLength = 0;
@@ -113,7 +117,6 @@ export class WalDecoder {
     this.onRecord = options.onRecord;
     this.stopAtEnd = options.atEnd === "stop";
     this.arena = options.arena;
-    this.record = emptyWalRecord(options.arena.chunk);
     this.tli = options.tli ?? 0;
     this.systemId = options.systemId;
     this.skipTo = start;
@@ -137,6 +140,7 @@ export class WalDecoder {
    */
   feed(bytes: Uint8Array, from = 0, to = bytes.length): void {
     if (this.endReason !== undefined) return;
+    if (this.record === NO_RECORD) this.record = emptyWalRecord(this.arena.chunk);
     try {
       this.decode(bytes, from, to);
     } catch (error) {

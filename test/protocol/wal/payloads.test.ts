@@ -46,6 +46,7 @@ import {
 /** A record with this body, at the very end of its memory: reading past it would throw a RangeError. */
 function recordOf(main: Uint8Array, rmid = 0, info = 0): WalRecord {
   const arena = new Arena();
+  arena.reserve(8192);
   const { chunk } = arena;
   const record = emptyWalRecord(chunk);
   record.mainStart = chunk.bytes.length - main.length;

@@ -19,6 +19,7 @@ import type { SlabPool } from "../core/slab-pool.ts";
 import type { Link } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
 import type { LinkTls } from "../io/tls.ts";
+import { type ComputeOptions, parseComputeOptions } from "../protocol/compute-options.ts";
 import { type PageServiceCommand } from "../protocol/page-service-command.ts";
 import { Framer } from "../protocol/pg-frames.ts";
 import { type Authenticate, Handshake, type HandshakeStep } from "../protocol/pg-handshake.ts";
@@ -101,6 +102,7 @@ class Connection {
   private log: Log;
   private readonly startedMs = Date.now();
   private phase: Phase = "commands";
+  private compute: ComputeOptions = {};
   private handshake: Handshake | undefined;
   private readonly framer: Framer;
   private readonly outbox: Outbox;
@@ -195,6 +197,7 @@ class Connection {
     if (step.kind === "check") return this.awaitVerdict(step.verdict);
     this.handshake = undefined;
     this.commands.claims = step.claims;
+    this.compute = parseComputeOptions(step.parameters);
     const application = step.parameters.get("application_name");
     if (application !== undefined) this.log = this.log.child({ application });
     this.log.debug("connected");
@@ -271,6 +274,7 @@ class Connection {
       outbox: this.outbox,
       slabs: this.deps.slabs,
       timeline: command.timeline,
+      generation: this.compute.generation,
       resolve: () => this.deps.resolve(command.tenant, command.timeline),
       guarded: (work) => this.guarded(work),
       onUnusable: (kind) =>

@@ -34,6 +34,8 @@ export interface PageStreamHost {
   readonly outbox: Outbox;
   readonly slabs: SlabPool;
   readonly timeline: TimelineId;
+  /** Of the compute at the other end; undefined: no compute of ours. */
+  readonly generation: number | undefined;
   readonly resolve: () => TimelineLookup;
   /** Runs work that a callback brings, unless the link is closed. */
   readonly guarded: (work: () => void) => void;
@@ -87,6 +89,7 @@ export class PageStream {
     timeline.tell({
       kind: "read",
       batch: open.batch,
+      generation: host.generation,
       reply: {
         answer: (answers) => host.guarded(() => this.onAnswers(slot, open, answers, askedMs)),
       },

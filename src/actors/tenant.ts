@@ -47,6 +47,15 @@ export type TenantMsg =
       readonly source: WalSource | undefined;
       readonly reply: Refusable<undefined>;
     }
+  /**
+   * A compute is about to be booted: whichever was there before is connected to no more, and its reads
+   * are refused. Durable before it is answered, with the generation of the new one.
+   */
+  | {
+      readonly kind: "next-compute";
+      readonly timeline: TimelineId;
+      readonly reply: Refusable<number>;
+    }
   /** Deletes a timeline, with its branches if asked to; answers their names. */
   | {
       readonly kind: "remove";
@@ -173,6 +182,7 @@ function receive(state: TenantState, msg: TenantMsg): void {
     case "branch":
     case "adopt":
     case "set-source":
+    case "next-compute":
       return answer(state, msg);
     case "remove":
       return removeTimelines(state, msg.timeline, msg.recursive, msg.reply);
@@ -194,6 +204,7 @@ function answer(state: TenantState, msg: Exclude<Asked, { kind: "stop" | "remove
   try {
     if (msg.kind === "branch") msg.reply.answer(branch(state, msg.request));
     else if (msg.kind === "adopt") msg.reply.answer(adoptKnown(state, msg.timeline));
+    else if (msg.kind === "next-compute") msg.reply.answer(nextCompute(state, msg.timeline));
     else msg.reply.answer(setSource(state, msg.timeline, msg.source));
   } catch (error) {
     if (error instanceof StoreFailed) state.shared.onFatal(error);
@@ -221,6 +232,18 @@ function setSource(
   catalog.change((change) => change.putTimeline(source === undefined ? rest : { ...rest, source }));
   timelines.get(id)?.ref.tell({ kind: "source-changed" });
   return ok(undefined);
+}
+
+/** The number goes up and the source goes in one transaction, before the timeline hears of either. */
+function nextCompute(state: TenantState, id: TimelineId): Result<number, AdminError> {
+  const { catalog, timelines } = state.handle;
+  const entry = catalog.timeline(id);
+  if (entry === undefined) return err(unknownTimeline(id));
+  const { source: _old, ...rest } = entry;
+  const generation = (entry.generation ?? 0) + 1;
+  catalog.change((change) => change.putTimeline({ ...rest, generation }));
+  timelines.get(id)?.ref.tell({ kind: "source-changed" });
+  return ok(generation);
 }
 
 const unknownTimeline = (id: TimelineId): AdminError => ({

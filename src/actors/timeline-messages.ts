@@ -33,6 +33,8 @@ export type TimelineMsg =
   | {
       readonly kind: "read";
       readonly batch: PageBatch;
+      /** Of the compute that asks; undefined: no compute of ours. */
+      readonly generation?: number | undefined;
       readonly reply: Reply<readonly PageAnswer[]>;
     }
   /** A consistent source for basebackup/fullbackup at `lsn` (waits for it), or at the last record. */

@@ -23,6 +23,9 @@ const LOADED = Lsn.of(1);
 export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): void {
   const { readFrom, phase } = state;
   if (readFrom === undefined || phase.kind === "stopping") return early(state, msg, waitedMs);
+  const replaced = replacedBy(state, msg);
+  // Also of those that have waited: the LSN that came is of another history than the one they know.
+  if (replaced !== undefined) return refuse(msg, replaced);
   const mayWait = waitedMs === undefined && phase.kind !== "broken";
   const plans: (Lsn | ReadError)[] = [];
   const readable = readableNow(state);
@@ -41,6 +44,13 @@ export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): voi
   }
   if (until !== LSN_INVALID) return park(state, msg, until);
   answerBatch(readFrom, msg.batch, plans, msg.reply);
+}
+
+/** Why the compute that asks is answered no more; undefined: it is. */
+function replacedBy({ deps }: TimelineState, { generation }: ReadMsg): ReadError | undefined {
+  if (generation === undefined) return undefined;
+  const current = deps.directory.find(deps.tenantId, deps.timelineId)?.entry.generation ?? 0;
+  return generation === current ? undefined : { kind: "replaced", generation, current };
 }
 
 /** Answers with a source for a backup, or parks it. */

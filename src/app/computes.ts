@@ -2,15 +2,12 @@
 // timeline. They outlive us (even a SIGKILL), so what is known of them is in the tenant's catalog and
 // whether one runs is asked of the system.
 
-import { readdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
-import { ask } from "../actors/runtime.ts";
-import { type AdminError, adminErrorText } from "../core/admin-error.ts";
-import type { BackupSource } from "../core/backup-source.ts";
-import { type ReadError, readErrorText } from "../core/errors.ts";
-import { COMPUTE_POLL_MS, COMPUTE_STREAM_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import type { AdminError } from "../core/admin-error.ts";
+import { COMPUTE_POLL_MS, COMPUTE_STREAM_MS_MAX } from "../core/limits.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
@@ -28,13 +25,20 @@ import {
 } from "../io/compute.ts";
 import { computeRoot } from "../io/compute-dir.ts";
 import { readableLibrary } from "../io/compute-library.ts";
-import { PostgresProblem, type PostgresPrograms } from "../io/postgres.ts";
+import type { PostgresPrograms } from "../io/postgres.ts";
 import type { ComputeInfo, Job } from "../protocol/api-work.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
-import type { WalSource } from "../store/catalog-entries.ts";
 import { timelinePath } from "../store/data-dir.ts";
 import { keepStatistics, statisticsAt } from "./compute-statistics.ts";
-import { type ComputeRecord, parseComputeRecord } from "./compute-record.ts";
+import {
+  backupSourceOf,
+  conflict,
+  nextCompute,
+  recordOf,
+  requireEmpty,
+  setSource,
+} from "./compute-asks.ts";
+import type { ComputeRecord } from "./compute-record.ts";
 
 /** Slot by which a compute keeps WAL for us. */
 const SLOT = "pageserver";
@@ -58,6 +62,8 @@ interface BootOptions {
   /** The directory is ours: what is left there of a former compute goes. */
   readonly ownDir: boolean;
   readonly settings: Readonly<Record<string, string>>;
+  /** A compute that runs, and is to run no more. */
+  readonly former: ComputeRecord | undefined;
 }
 
 export class Computes {
@@ -98,8 +104,12 @@ export class Computes {
       );
     }
     const old = recordOf(tenant, timeline);
-    if (old !== undefined && (await findCompute(old.dir)) !== undefined) {
-      return conflict(`a compute runs on "${name}" already: ${computeUri(old.port)}`);
+    const running = old !== undefined && (await findCompute(old.dir)) !== undefined;
+    if (running && !request.replace) {
+      return conflict(
+        `a compute runs on "${name}" already: ${computeUri(old.port)}; stop it first, ` +
+          `or take its place with --replace`,
+      );
     }
     const root = await computeRoot(dataDir, programs.account);
     const record: ComputeRecord = {
@@ -113,7 +123,9 @@ export class Computes {
     if (overtaken !== undefined) return overtaken;
     const job = jobs.start("compute-start", name);
     const { dir, settings } = request;
-    this.boot(tenant, timeline, record, { ownDir: dir === undefined, settings }, job).then(
+    const former = running ? old : undefined;
+    const options = { ownDir: dir === undefined, settings, former };
+    this.boot(tenant, timeline, record, options, job).then(
       (compute) => job.done({ compute }),
       async (error: unknown) => {
         // Nothing ran in it yet, and what is half unpacked is of no use to anybody.
@@ -134,15 +146,18 @@ export class Computes {
   private async boot(
     tenant: TenantHandle,
     timeline: TimelineHandle,
-    record: ComputeRecord,
-    { ownDir, settings: extra }: BootOptions,
+    planned: ComputeRecord,
+    { ownDir, settings: extra, former }: BootOptions,
     job: JobReporter,
   ): Promise<ComputeInfo> {
     const { programs, applicationName, pageService, computeLibrary, nowMs } = this.deps;
     const { entry } = timeline;
+    // Whatever was there before, and whether it can be found or not: from here on it counts no more.
+    // What it has had acknowledged is taken in, and is in the backup.
+    const generation = await nextCompute(tenant, timeline);
+    const ended = former === undefined || (await this.end(former, job));
+    const record = ended ? planned : { ...planned, dir: `${planned.dir}-${generation}` };
     job.step("base backup");
-    // A connection to a compute that is gone would only get in the way.
-    await setSource(tenant, timeline, undefined);
     const source = await backupSourceOf(timeline);
     // Ours to throw away: whatever a former compute has left there is history that we have.
     if (ownDir) await rm(record.dir, { recursive: true, force: true });
@@ -162,6 +177,7 @@ export class Computes {
           tenant: timeline.tenantId,
           timeline: entry.id,
           startLsn: source.lsn,
+          generation,
         },
       }),
     } as const;
@@ -183,6 +199,22 @@ export class Computes {
     });
     await this.streamBack(tenant, timeline, compute.port, job);
     return this.info(timeline, started);
+  }
+
+  /**
+   * Ends a compute whose place is taken: by force, for its clients wait for commits that will not be
+   * acknowledged. False: it runs on, which harms nothing but its clients' patience.
+   */
+  private async end({ dir }: ComputeRecord, job: JobReporter): Promise<boolean> {
+    job.step("end the former compute");
+    try {
+      await stopCompute(dir, { programs: this.deps.programs, mode: "immediate" });
+    } catch (error) {
+      job.detail(error instanceof Error ? error.message : String(error));
+      return false;
+    }
+    await rm(dir, { recursive: true, force: true });
+    return true;
   }
 
   private timelineDir({ tenantId, entry }: TimelineHandle): string {
@@ -306,39 +338,4 @@ export class Computes {
       log: computeLog(record.dir),
     };
   }
-}
-
-const conflict = (message: string): Result<never, AdminError> => err({ kind: "conflict", message });
-
-async function requireEmpty(dir: string): Promise<void> {
-  const [first] = await readdir(dir).catch(() => []);
-  if (first === undefined) return;
-  throw new PostgresProblem(`${dir} is not empty (${first} …); remove it first, or name another`);
-}
-
-const recordOf = (tenant: TenantHandle, timeline: TimelineHandle): ComputeRecord | undefined =>
-  parseComputeRecord(tenant.catalog.setting(`compute/${timeline.entry.id}`));
-
-async function setSource(
-  tenant: TenantHandle,
-  timeline: TimelineHandle,
-  source: WalSource | undefined,
-): Promise<void> {
-  const set = await ask<Parameters<typeof tenant.ref.tell>[0], Result<undefined, AdminError>>(
-    tenant.ref,
-    (reply) => ({ kind: "set-source", timeline: timeline.entry.id, source, reply }),
-    WAIT_LSN_MS_MAX,
-  );
-  if (set === "timed-out") throw new Error("the tenant did not answer");
-  if (!set.ok) throw new Error(adminErrorText(set.error));
-}
-
-async function backupSourceOf(timeline: TimelineHandle): Promise<BackupSource> {
-  const source = await ask<
-    Parameters<typeof timeline.ref.tell>[0],
-    Result<BackupSource, ReadError>
-  >(timeline.ref, (reply) => ({ kind: "backup-source", lsn: undefined, reply }), WAIT_LSN_MS_MAX);
-  if (source === "timed-out") throw new Error(`timeline "${timeline.entry.name}" did not answer`);
-  if (!source.ok) throw new Error(readErrorText(source.error));
-  return source.value;
 }

@@ -17,6 +17,10 @@ one compute.
 Without --async a commit returns when the page server has it on disk; with --async PostgreSQL
 does not wait (the last moments before a crash of the compute can be lost).
 
+With --replace it takes the place of a compute that runs there already. From then on nothing that one
+does counts, even if it cannot be ended: its commits are not acknowledged, its reads are refused. All
+that was acknowledged is there, but for what a compute with --async had not sent yet.
+
 With --full-copy all pages are copied into the directory first, and PostgreSQL runs as it is.
 
 Examples:
@@ -57,6 +61,7 @@ interface StartOptions {
   readonly dir?: string;
   readonly fullCopy?: boolean;
   readonly async?: boolean;
+  readonly replace?: boolean;
   readonly set: Readonly<Record<string, string>>;
 }
 
@@ -80,6 +85,7 @@ function startCommand(): Command {
     .option("--full-copy", "copy all pages first instead of reading them when they are needed")
     .option("--set <name=value>", "a PostgreSQL setting (repeatable)", parseSetting, {})
     .option("--async", "commits do not wait for the page server")
+    .option("--replace", "take the place of a compute that runs there, ending it by force")
     .addHelpText("after", START_HELP)
     .action(async (timeline: string, options: StartOptions, command: Command) => {
       const context = contextOf(command);
@@ -90,6 +96,7 @@ function startCommand(): Command {
         ...(Object.keys(options.set).length > 0 && { settings: options.set }),
         ...(options.fullCopy === true && { diskless: false }),
         ...(options.async === true && { synchronous: false }),
+        ...(options.replace === true && { replace: true }),
       });
       const job = await watchJob(context, started);
       context.print(job, () => startedWords(timeline, job.result?.compute));

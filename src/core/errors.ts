@@ -24,6 +24,8 @@ export type ReadError =
   | { readonly kind: "corrupt"; readonly what: string; readonly reason: string }
   | { readonly kind: "timeline-broken"; readonly reason: string }
   | { readonly kind: "timeline-loading"; readonly waitsFor: string | undefined }
+  /** The asker is a compute that another one has taken the place of. */
+  | { readonly kind: "replaced"; readonly generation: number; readonly current: number }
   | { readonly kind: "shutting-down" };
 
 /** The sentence a compute sees (wire-protocol: pagestream error 103). */
@@ -60,6 +62,11 @@ export function readErrorText(error: ReadError): string {
       return (
         `Read error: the timeline is being loaded` +
         `${error.waitsFor === undefined ? "" : ` and waits: ${error.waitsFor}`}; retry in a moment`
+      );
+    case "replaced":
+      return (
+        `Read error: another compute has taken this one's place on the timeline (it is number ` +
+        `${error.generation}, now it is ${error.current}'s turn); stop it, and connect to the new one`
       );
     case "shutting-down":
       return "shutdown";

@@ -73,6 +73,8 @@ export interface ComputeStart {
   readonly synchronous: boolean;
   /** Pages are read from here when they are needed, instead of copied at the start. */
   readonly diskless: boolean;
+  /** Takes the place of a compute that runs there. */
+  readonly replace: boolean;
   /** PostgreSQL settings; they win over ours. */
   readonly settings: Readonly<Record<string, string>>;
 }

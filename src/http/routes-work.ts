@@ -58,13 +58,14 @@ function computeRoutes(app: App, management: Management): void {
       config: route("manage", "starts a compute on a timeline", Job, 202),
     },
     async (request, reply) => {
-      const { timeline, port, dir, synchronous, diskless, settings } = request.body;
+      const { timeline, port, dir, synchronous, diskless, replace, settings } = request.body;
       const start = {
         timeline: parseTimelineRef(timeline),
         port,
         dir,
         synchronous: synchronous ?? true,
         diskless: diskless ?? true,
+        replace: replace ?? false,
         settings: settings ?? {},
       };
       const tenant = parseTenantRef(request.params.tenant);

@@ -3,6 +3,7 @@
 
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { Lsn } from "../core/lsn.ts";
+import { computeConninfo } from "../protocol/compute-options.ts";
 import { PostgresProblem } from "./postgres.ts";
 
 export interface ComputeSettings {
@@ -32,6 +33,8 @@ export interface DisklessSettings {
   readonly timeline: TimelineId;
   /** The LSN of the base backup. */
   readonly startLsn: Lsn;
+  /** The timeline's generation that this compute is. */
+  readonly generation: number;
 }
 
 /** The text that is appended to the backup's postgresql.conf. Throws PostgresProblem for a malformed setting. */
@@ -100,7 +103,7 @@ const disklessSettings = (
   libraries: string | undefined,
 ): Readonly<Record<string, string>> => ({
   shared_preload_libraries: diskless.library + (libraries ? `,${libraries}` : ""),
-  "pageserver.connection": diskless.pageService,
+  "pageserver.connection": computeConninfo(diskless.pageService, diskless),
   "pageserver.tenant": diskless.tenant,
   "pageserver.timeline": diskless.timeline,
   "pageserver.start_lsn": Lsn.format(diskless.startLsn),

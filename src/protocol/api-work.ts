@@ -57,6 +57,8 @@ export const StartComputeRequest = Type.Object(
     synchronous: Type.Optional(Type.Boolean()),
     /** False: all pages are copied first; otherwise they are read from the page server when needed. */
     diskless: Type.Optional(Type.Boolean()),
+    /** Takes the place of a compute that runs there: that one is ended, and what it does counts no more. */
+    replace: Type.Optional(Type.Boolean()),
     /** PostgreSQL settings; they win over ours. */
     settings: Type.Optional(
       Type.Record(Type.String({ maxLength: 63 }), Type.String({ maxLength: 1024 })),

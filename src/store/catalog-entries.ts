@@ -51,6 +51,8 @@ export const timelineEntry = z.strictObject({
   state: z.enum(["importing", "active", "broken"]),
   brokenReason: z.string().optional(),
   source: walSource.optional(),
+  /** How many computes have been started on it; only the last one writes and reads. None yet: undefined. */
+  generation: countField.optional(),
   createdAtMs: timeMs,
 });
 export type TimelineEntry = Readonly<z.infer<typeof timelineEntry>>;

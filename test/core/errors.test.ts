@@ -18,6 +18,7 @@ const ALL: { readonly [K in ReadError["kind"]]: Extract<ReadError, { kind: K }> 
   corrupt: { kind: "corrupt", what: "x.layer", reason: "its checksum is wrong" },
   "timeline-broken": { kind: "timeline-broken", reason: "it crashed" },
   "timeline-loading": { kind: "timeline-loading", waitsFor: undefined },
+  replaced: { kind: "replaced", generation: 1, current: 2 },
   "shutting-down": { kind: "shutting-down" },
 };
 

@@ -1,0 +1,23 @@
+import { describe, expect, test } from "vitest";
+import { parseConninfo } from "../../src/protocol/conninfo.ts";
+import { computeConninfo, parseComputeOptions } from "../../src/protocol/compute-options.ts";
+
+const parse = (options: string) => parseComputeOptions(new Map([["options", options]]));
+
+describe("what a compute says of itself", () => {
+  test("comes out of its conninfo as it went in", () => {
+    const text = computeConninfo("host=h user=u", { generation: 12 });
+    const { options } = parseConninfo(text);
+    expect(parse(options!)).toEqual({ generation: 12 });
+    expect(computeConninfo("host=h", {})).toBe("host=h");
+  });
+
+  test("others say nothing of it", () => {
+    expect(parseComputeOptions(new Map())).toEqual({});
+    expect(parse("-c endpoint_id=ep-1 -c work_mem=1MB")).toEqual({});
+  });
+
+  test.each(["", "-1", "1.5", "seven", "9".repeat(16)])("generation %j is malformed", (text) => {
+    expect(() => parse(`-c pageserver.generation=${text}`)).toThrow("pageserver.generation is");
+  });
+});

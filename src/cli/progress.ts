@@ -32,7 +32,7 @@ export async function watchJob(context: Context, first: Job): Promise<Job> {
   } finally {
     view.close();
   }
-  if (job.state === "failed") {
+  if (job.state !== "done") {
     throw new CommandFailed(job.error ?? `job ${job.id} failed without saying why`);
   }
   return job;

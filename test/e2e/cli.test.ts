@@ -116,6 +116,31 @@ test("wrong names, moments and addresses are refused in a sentence", async () =>
   ]);
 });
 
+test("jobs, moments, and the server itself", async () => {
+  const [jobs, reloaded, sealed, metrics, names] = await Promise.all([
+    json("job", "list"),
+    json("server", "reload"),
+    json("timeline", "checkpoint", "main"),
+    cli("server", "metrics"),
+    cli("complete", "--", "timeline", "show", "ma"),
+  ]);
+  expect(jobs).toMatchObject([
+    { kind: "compute-start", target: "main", state: "done" },
+    { kind: "compute-stop", target: "main", state: "done" },
+    { kind: "follow", target: "p", state: "failed" },
+  ]);
+  expect(reloaded).toEqual({ keys: 0, settings: { applied: [], need_restart: [] } });
+  expect(metrics.out).toMatch(/^pageserver_timelines\{state="Active"\} \d+$/m);
+  expect(names).toEqual({ code: 0, out: "main\n", err: "" });
+  const { last_record_lsn: last, created_at: made } = sealed as Record<string, string>;
+  const [at, lsn] = await Promise.all([
+    json("timeline", "time-at", "main", last!),
+    json("timeline", "lsn-at", "main", new Date(Date.now() + 3_600_000).toISOString()),
+  ]);
+  expect(Date.parse(String(at))).toBeGreaterThan(Date.parse(made!) - 1_000);
+  expect(lsn).toMatchObject({ kind: "future" });
+});
+
 test("a data directory serves one server", async () => {
   const taken = new RegExp(`${server.dataDir} is in use by the process with pid \\d+`);
   const ports = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];

@@ -127,6 +127,31 @@ test("new keys by SIGHUP and by request; a broken file changes nothing", async (
   expect([await statusOf(old), await statusOf(fresh)]).toEqual([200, 401]);
 });
 
+test("settings are read again while it runs: what counts at once, what waits, what is wrong", async () => {
+  const file = path.join(dir, "settings.toml");
+  const before = await fs.readFile(file, "utf8");
+  const env = {
+    PAGESERVER_API: api,
+    PAGESERVER_TOKEN: await sign(first, { scope: "pageserverapi" }),
+  };
+  await fs.writeFile(file, `${before}\nlog_level = "warn"\nredo_processes = 3`);
+  const reloaded = await runCli(["server", "reload"], env);
+  expect(reloaded).toMatchObject({ code: 0, err: "" });
+  expect(reloaded.out).toContain("changed: log_level\n");
+  expect(reloaded.out).toContain("counts after a restart: redo_processes");
+  // Lines of level info, as each change of something is, are not written any more.
+  const lines = said().split("\n").length;
+  await new Client(api, "default", env.PAGESERVER_TOKEN).createTenant(TENANT);
+  expect(said().split("\n").length).toBe(lines);
+
+  await fs.writeFile(file, `${before}\nlog_levle = "info"`);
+  const refused = await runCli(["server", "reload"], env);
+  expect(refused).toMatchObject({ code: 1, out: "" });
+  expect(refused.err).toMatch(/no setting "log_levle"; did you mean log_level\?/);
+  await fs.writeFile(file, before);
+  expect((await runCli(["server", "reload"], env)).out).toContain("changed: log_level");
+});
+
 test("a compute without disks gets a token for its timeline, and nobody sees it", async () => {
   const client = new Client(api, "default", await sign(first, { scope: "pageserverapi" }));
   const main = await client.createTimeline({ name: "main" });

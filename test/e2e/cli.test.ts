@@ -38,6 +38,8 @@ test("a compute from the command line, SQL on it, its pages, and its end", async
   expect(started).toMatchObject({ kind: "compute-start", state: "done" });
   const { uri } = (started["result"] as { compute: { uri: string } }).compute;
   await valueOf(uri, "SELECT count(*) FROM pg_class");
+  // A commit with a time.
+  await valueOf(uri, "SELECT pg_current_xact_id()");
   const path = await valueOf(uri, "SELECT pg_relation_filepath('pg_class')");
   const lsn = await valueOf(uri, "SELECT pg_current_wal_flush_lsn()");
   const [waited, status, page, computes] = await Promise.all([

@@ -1,7 +1,8 @@
 /*
  * A disk that is full, for tests: preloaded into a page server, it makes writes to regular files below
  * $FULL_DISK_DIR fail with ENOSPC for as long as the file $FULL_DISK_FLAG exists. Reads, syncs, renames
- * and removals work, as they do on a disk that is full.
+ * and removals work, as they do on a disk that is full. While the file $FAIL_SYNC_FLAG exists, fsync and
+ * fdatasync of files below $FULL_DISK_DIR fail with EIO, as they do on a disk that breaks.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,9 +17,9 @@
 #include <unistd.h>
 
 static int
-is_full(int fd)
+is_struck(int fd, const char *flag_name)
 {
-	const char *flag = getenv("FULL_DISK_FLAG");
+	const char *flag = getenv(flag_name);
 	const char *dir = getenv("FULL_DISK_DIR");
 	char		link[64];
 	char		target[PATH_MAX];
@@ -41,7 +42,7 @@ is_full(int fd)
 	static __typeof__(&name) real; \
 	if (real == NULL) \
 		real = (__typeof__(&name)) dlsym(RTLD_NEXT, #name); \
-	if (is_full(fd)) \
+	if (is_struck(fd, "FULL_DISK_FLAG")) \
 	{ \
 		errno = ENOSPC; \
 		return -1; \
@@ -87,4 +88,28 @@ pwritev64(int fd, const struct iovec *pieces, int count, off64_t at)
 {
 	REAL(pwritev64);
 	return real(fd, pieces, count, at);
+}
+
+#define REAL_SYNC(name) \
+	static __typeof__(&name) real; \
+	if (real == NULL) \
+		real = (__typeof__(&name)) dlsym(RTLD_NEXT, #name); \
+	if (is_struck(fd, "FAIL_SYNC_FLAG")) \
+	{ \
+		errno = EIO; \
+		return -1; \
+	}
+
+int
+fsync(int fd)
+{
+	REAL_SYNC(fsync);
+	return real(fd);
+}
+
+int
+fdatasync(int fd)
+{
+	REAL_SYNC(fdatasync);
+	return real(fd);
 }

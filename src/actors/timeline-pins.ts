@@ -94,11 +94,15 @@ const catalogPins = (catalog: Catalog, id: TimelineId, nowMs: number): readonly 
 export const heldLsns = (catalog: Catalog, id: TimelineId, nowMs: number): readonly Lsn[] =>
   catalogPins(catalog, id, nowMs).map(({ lsn }) => lsn);
 
-/** Removes what has ended from the catalog, of all timelines. Throws StoreCorrupt, StoreFailed. */
-export function dropExpiredLeases(catalog: Catalog, nowMs: number): void {
-  const over = catalog
-    .timelines()
-    .flatMap(({ id }) => catalog.leases(id).filter((lease) => !isLive(lease, nowMs)));
+/** Removes leases that have ended from the catalog. Throws StoreCorrupt, StoreFailed. */
+export function dropExpiredLeases(
+  catalog: Catalog,
+  timelines: readonly TimelineId[],
+  nowMs: number,
+): void {
+  const over = timelines.flatMap((id) =>
+    catalog.leases(id).filter((lease) => !isLive(lease, nowMs)),
+  );
   try {
     if (over.length > 0) catalog.change((change) => over.forEach((old) => change.removeLease(old)));
   } catch (error) {

@@ -4,7 +4,7 @@
 // The cutoff is in the catalog before a merge goes by it, and every read asks for the cutoff of that
 // moment; so no read is permitted that a merge has made impossible.
 
-import type { MergePlan } from "../core/compaction.ts";
+import type { MergePlan, Tier } from "../core/compaction.ts";
 import { mergeAll, mergeCanWait, planMerge } from "../core/compaction.ts";
 import { lsnAtTime } from "../core/commit-times.ts";
 import { nextCutoff } from "../core/gc.ts";
@@ -59,8 +59,9 @@ export class Retention {
   /** Who asked for the merge under way; who asked meanwhile, for the next. */
   readonly waiters: Reply<Result<undefined, string>>[] = [];
   readonly asked: Reply<Result<undefined, string>>[] = [];
-  /** For which layers and cutoff nothing was due. */
-  private quiet: { readonly layers: unknown; readonly cutoff: Lsn } | undefined;
+  /** For which layers, cutoff and version of what is held nothing was due. */
+  private quiet:
+    { readonly layers: unknown; readonly cutoff: Lsn; readonly holds: number } | undefined;
 
   /** Notes how far WAL has been taken in. */
   look(lsn: Lsn, atMs: number): void {
@@ -72,12 +73,14 @@ export class Retention {
     this.looked = { lsn, atMs };
   }
 
-  isQuiet(layers: unknown, cutoff: Lsn): boolean {
-    return this.quiet?.layers === layers && this.quiet?.cutoff === cutoff;
+  isQuiet(layers: unknown, cutoff: Lsn, holds: number): boolean {
+    const { quiet } = this;
+    if (quiet === undefined) return false;
+    return quiet.layers === layers && quiet.cutoff === cutoff && quiet.holds === holds;
   }
 
-  beQuiet(layers: unknown, cutoff: Lsn): void {
-    this.quiet = { layers, cutoff };
+  beQuiet(layers: unknown, cutoff: Lsn, holds: number): void {
+    this.quiet = { layers, cutoff, holds };
   }
 }
 
@@ -161,6 +164,8 @@ export function retentionTick(state: TimelineState): void {
   if (nowMs >= retention.gcDueMs) {
     retention.gcDueMs = nowMs + GC_PERIOD_MS;
     moveCutoff(state, retentionPolicy(deps.catalog));
+    // So that what they kept is looked at.
+    dropExpiredLeases(deps.catalog, [deps.timelineId], deps.clock.nowMs());
   }
   retention.look(wal.intake.visible, nowMs);
   if (retention.job === undefined && nowMs >= retention.mergeDueMs) beginDue(state);
@@ -172,16 +177,25 @@ function beginDue(state: TimelineState): void {
   for (const other of merging) if (other.ended !== undefined) merging.delete(other);
   if (merging.size >= MERGES_MAX) return;
   const { layers } = wal.store.map;
+  const { holdsVersion } = deps.catalog;
   // As it was published: the catalog is not read by every timeline every second.
   const entry = deps.directory.find(deps.tenantId, deps.timelineId)?.entry;
   if (entry === undefined) return;
   const cutoff = cutoffOf(deps.directory, deps.tenantId, entry);
-  if (retention.isQuiet(layers, cutoff)) return;
+  if (retention.isQuiet(layers, cutoff, holdsVersion)) return;
   const { tiers } = wal.store;
   if (mergeCanWait(tiers.length, retention.walBytesPerSecond)) return;
-  const plan = planMerge(tiers, cutoff);
-  if (plan === undefined) return retention.beQuiet(layers, cutoff);
+  const plan = planMerge(tiers, cutoff, pinsNow(state, tiers));
+  if (plan === undefined) return retention.beQuiet(layers, cutoff, holdsVersion);
   begin(state, plan, cutoff);
+}
+
+/** The LSNs that somebody reads now; not looked for when no layer is kept for any. */
+function pinsNow({ deps }: TimelineState, tiers: readonly Tier[]): ReadonlySet<Lsn> | undefined {
+  const { directory, tenantId, timelineId, catalog, clock } = deps;
+  if ((tiers.at(-1)?.pins ?? []).length === 0) return undefined;
+  const { pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
+  return new Set(pins(timelineId).map(({ lsn }) => lsn));
 }
 
 function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
@@ -189,10 +203,10 @@ function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
   if (wal === undefined || readFrom === undefined) return;
   const { catalog, directory, tenantId, timelineId, clock } = deps;
   try {
-    const { pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
+    const { family, pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
     const lsns = pins(timelineId).map(({ lsn }) => lsn);
     // What this merge lets go of must not be promised again, should the clock be set back.
-    dropExpiredLeases(catalog, clock.nowMs());
+    dropExpiredLeases(catalog, family.descendants(timelineId), clock.nowMs());
     retention.job = wal.store.beginMerge({
       plan,
       retained: { cutoff, pins: lsns },

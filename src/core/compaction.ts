@@ -27,6 +27,8 @@ export interface Tier {
   readonly versions: number;
   /** Of a tier that was not merged yet: the most records of it that a page is read through. */
   readonly chainRecords: number;
+  /** LSNs below reducedTo that somebody read when it was written: what they need is in it. */
+  readonly pins?: readonly Lsn[];
 }
 
 export interface MergePlan {
@@ -36,9 +38,22 @@ export interface MergePlan {
   readonly reason: "fan-in" | "too-many" | "chains" | "collect" | "asked";
 }
 
-/** What to merge next; `tiers` newest first. Undefined: nothing is due. */
-export function planMerge(tiers: readonly Tier[], cutoff: Lsn): MergePlan | undefined {
-  return fanIn(tiers) ?? tooMany(tiers) ?? longChains(tiers) ?? collect(tiers, cutoff);
+/**
+ * What to merge next; `tiers` newest first. `pins`: the LSNs that somebody reads now, where they are
+ * known. Undefined: nothing is due.
+ */
+export function planMerge(
+  tiers: readonly Tier[],
+  cutoff: Lsn,
+  pins?: ReadonlySet<Lsn>,
+): MergePlan | undefined {
+  return (
+    fanIn(tiers) ??
+    tooMany(tiers) ??
+    longChains(tiers) ??
+    collect(tiers, cutoff) ??
+    letGo(tiers, cutoff, pins)
+  );
 }
 
 /** True when merging had better wait: WAL comes fast, and reads do not look into too many tiers yet. */
@@ -103,7 +118,23 @@ function collect(tiers: readonly Tier[], cutoff: Lsn): MergePlan | undefined {
   for (const tier of tiers.slice(from, to)) newer += tier.bytes;
   if (from < to && newer >= oldest.bytes * COLLECT_PART) return { from, to, reason: "collect" };
   // Wholly below the cutoff, with history of which most is superseded: rewritten alone, once.
-  const worth = oldest.versions > oldest.keys * (1 + COLLECT_PART);
   const due = from === to && oldest.reducedTo < oldest.lastLsn;
-  return due && worth ? { from, to, reason: "collect" } : undefined;
+  return due && hasHistory(oldest) ? { from, to, reason: "collect" } : undefined;
 }
+
+/** The oldest tier holds what a branch, snapshot or lease needed that is gone. */
+function letGo(
+  tiers: readonly Tier[],
+  cutoff: Lsn,
+  pins: ReadonlySet<Lsn> | undefined,
+): MergePlan | undefined {
+  const to = tiers.length - 1;
+  const oldest = tiers[to];
+  if (pins === undefined || oldest?.pins === undefined || !hasHistory(oldest)) return undefined;
+  if (oldest.pins.every((lsn) => pins.has(lsn))) return undefined;
+  const passed = tiers.findIndex(({ lastLsn }) => lastLsn <= cutoff);
+  return { from: passed < 0 ? to : passed, to, reason: "collect" };
+}
+
+/** Enough besides one version of each key that rewriting it may be worth it. */
+const hasHistory = ({ versions, keys }: Tier): boolean => versions > keys * (1 + COLLECT_PART);

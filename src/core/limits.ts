@@ -212,6 +212,8 @@ export const LEASES_MAX = 1_000;
 export const LEASE_MS_MAX = 24 * 3_600_000;
 /** Named snapshots of one timeline. All of them are looked at by every read below the cutoff. */
 export const SNAPSHOTS_MAX = 1_000;
+/** A merged layer names so many pins that it keeps something for. With more it is rewritten when its turn comes, not when one of them goes. */
+export const LAYER_PINS_MAX = 64;
 /** A walk over a timeline's layers begins so often anew when they are merged meanwhile. Then the caller retries when the merging is over. */
 export const KEPT_WALKS_MAX = 3;
 /** Logical sizes at earlier moments that one timeline remembers, entries of some 50 bytes: branch points and snapshots are asked for again and again. */

@@ -2,6 +2,7 @@
 // that a person can read it; strict, so that nothing unknown is silently dropped by an older program.
 
 import { z } from "zod";
+import { LAYER_PINS_MAX } from "../core/limits.ts";
 import { type TenantId, type TimelineId, parseTenantId, parseTimelineId } from "../core/ids.ts";
 import { countField, crcField, keyField, lsnField } from "./layer-header.ts";
 
@@ -77,6 +78,8 @@ export const layerEntry = z.strictObject({
   kinds: countField,
   /** Merged: of what lies at or below this LSN, only what was needed then was carried over. */
   reducedTo: lsnField.optional(),
+  /** LSNs below it that somebody read then; unknown when they were too many. */
+  pins: z.array(lsnField).max(LAYER_PINS_MAX).optional(),
   /** Sealed, not merged: the most records of it that a read of its newest versions applies. */
   chainRecords: countField.optional(),
   createdAtMs: timeMs,

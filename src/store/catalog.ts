@@ -87,7 +87,7 @@ export interface CatalogDb {
 
 export class Catalog {
   readonly path: string;
-  /** Differs whenever leases or snapshots may have changed: who remembers them looks again. */
+  /** Differs whenever leases or snapshots may have changed, or a branch went: who remembers what is pinned looks again. */
   holdsVersion = 0;
   private readonly db: CatalogDb;
   /** It has the older format, until its next change. */
@@ -186,7 +186,7 @@ export class Catalog {
         put(`timeline/${entry.id}`, entry);
       },
       removeTimeline: (id) => {
-        remove(`timeline/${id}`);
+        removeHold(`timeline/${id}`);
         for (const prefix of [`layer/${id}/`, `lease/${id}/`, `snapshot/${id}/`]) {
           for (const key of this.keys(prefix)) remove(key);
         }

@@ -6,6 +6,7 @@
 
 import type { TimelineId } from "../core/ids.ts";
 import {
+  LAYER_PINS_MAX,
   MERGED_LAYER_BYTES_MAX,
   MERGE_IMAGES_PER_TURN,
   MERGE_KEYS_PER_TURN,
@@ -165,6 +166,7 @@ export class MergeJob {
       ...{ firstLsn, lastLsn, firstKey, lastKey },
       ...{ bytes, crc, keys, runs, versions, kinds },
       reducedTo: retained.cutoff,
+      ...(this.rules.pins.length <= LAYER_PINS_MAX && { pins: [...this.rules.pins] }),
     });
     this.counts.writtenBytes += bytes;
     fault("renamed");

@@ -51,6 +51,11 @@ export class KeepRules {
     return this.retained.cutoff;
   }
 
+  /** Pins below the cutoff, descending. */
+  get pins(): readonly Lsn[] {
+    return this.retained.pins;
+  }
+
   of(group: Group, block: number): KeyKeep {
     const { cutoff, pins } = this.retained;
     switch (group.kind) {

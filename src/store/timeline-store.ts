@@ -270,6 +270,8 @@ export class TimelineStore {
         lastLsn: Math.max(...entries.map(({ lastLsn }) => lastLsn)) as Lsn,
         chainRecords: Math.max(...entries.map(({ chainRecords }) => chainRecords ?? 0)),
         reducedTo: Math.min(...entries.map(({ reducedTo }) => reducedTo ?? 0)) as Lsn,
+        // All layers of a tier were written by one merge.
+        pins: entries[0]?.pins ?? [],
       };
     });
   }

@@ -4,10 +4,12 @@
 import { expect, test } from "vitest";
 import type { HoldMsg } from "../../src/actors/timeline-holds.ts";
 import type { AdminError } from "../../src/core/admin-error.ts";
+import type { TimelineId } from "../../src/core/ids.ts";
 import { SNAPSHOTS_MAX } from "../../src/core/limits.ts";
 import { Lsn } from "../../src/core/lsn.ts";
 import type { Result } from "../../src/core/result.ts";
 import type { LeaseEntry, SnapshotEntry } from "../../src/store/catalog-entries.ts";
+import { until } from "../support/replication.ts";
 import { errorOf, timelineTest } from "../support/timeline-test.ts";
 import { BASE, MAIN, pageImage } from "../support/timeline-world.ts";
 
@@ -97,6 +99,78 @@ test("a deleted snapshot keeps nothing, and a merge gives its versions up", asyn
   expect(errorOf(answers)).toContain("gc cutoff");
   await collect();
   expect(versions()).toBeLessThan(kept);
+});
+
+test("what a snapshot kept goes by itself when it is deleted, and so does what a branch kept", async () => {
+  const lsns: Lsn[] = [];
+  for (let i = 1; i <= 6; i++) {
+    t.addPages(30, 10 * i);
+    lsns.push(t.wal.end);
+  }
+  await t.takeIn();
+  for (const [i, name] of ["a", "b", "c"].entries()) await snapshot(name, lsns[i]!);
+  const branch = await t.branchAt(lsns[3]!);
+  await collect();
+  const counts = [versions()];
+  const tickUntilFewer = (): Promise<unknown> => {
+    const before = versions();
+    return until("merged", () => {
+      t.world.main.ref.tell({ kind: "tick" });
+      return versions() < before;
+    });
+  };
+  for (const name of ["a", "b", "c"]) await unsnapshot(name);
+  await tickUntilFewer();
+  counts.push(versions());
+  const removed = await new Promise<Result<readonly string[], AdminError>>((answer) =>
+    t.world.tenant.ref.tell({
+      ...{ kind: "remove", timeline: branch, recursive: false, reply: { answer } },
+    }),
+  );
+  expect(removed.ok).toBe(true);
+  await tickUntilFewer();
+  counts.push(versions());
+  expect(new Set(counts).size).toBe(3);
+  expect(await t.world.fill(0)).toBe(60);
+});
+
+test("branches made while layers are merged read what they branched from", async () => {
+  const fills = Array.from({ length: 40 }, (_, i) => i + 1);
+  for (let block = 0; block < 1_500; block++) t.wal.add(pageImage(block, block));
+  const lsns = await history(fills);
+  await snapshot("early", lsns[5]!);
+  await t.seal();
+  await t.world.ask((reply) => ({ kind: "collect", windowMs: 0, walBytes: 41_000, reply }));
+  const cutoff = t.world.main.entry.cutoff!;
+  const merged = t.world.ask<Result<undefined, string>>((reply) => ({ kind: "compact", reply }));
+  await until("it is being merged", () => t.world.main.merge?.().merging === true);
+  // At the cutoff, above it, and at what a snapshot holds below it.
+  const above = lsns.findIndex((lsn) => lsn > cutoff);
+  expect([above > 5, above < 40]).toEqual([true, true]);
+  const made: [TimelineId, number][] = [];
+  const answers: Promise<unknown>[] = [];
+  for (const [i, at] of [5, above, 38].entries()) {
+    const id = String(i).repeat(32) as TimelineId;
+    const request = { id, name: `b${i}`, ancestor: MAIN, lsn: lsns[at]! };
+    answers.push(
+      new Promise((answer) =>
+        t.world.tenant.ref.tell({ kind: "branch", request, reply: { answer } }),
+      ),
+    );
+    made.push([id, at]);
+  }
+  const branched = await Promise.all(answers);
+  expect(t.world.main.merge?.().merging, "still being merged").toBe(true);
+  expect(branched).toMatchObject(made.map(() => ({ ok: true })));
+  // The snapshot goes while the merge goes by it.
+  await unsnapshot("early");
+  expect((await merged).ok).toBe(true);
+  await collect();
+  await t.reopen();
+  for (const [id, at] of made) {
+    await t.world.loaded(id);
+    expect(await t.world.fill(0, { id }), `branch at ${at}`).toBe(fills[at]);
+  }
 });
 
 test("a snapshot of a branch keeps what the branch reads in its ancestor", async () => {

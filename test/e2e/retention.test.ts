@@ -58,6 +58,7 @@ test("a moment is found by its time, on a branch as on its ancestor, and an LSN'
   const { client } = server;
   const at = { name: "timed", ancestor_name: "main", ancestor_start_lsn: lsns[2]! };
   await client.createTimeline(at);
+  await server.reached("timed", ({ state }) => state === "Active");
   for (const timeline of ["main", "timed"]) {
     const found = await client.lsnByTimestamp(timeline, times[1]!);
     expect(found.kind).toBe("present");

@@ -12,6 +12,7 @@ import { Client } from "../../src/http/client.ts";
 import { ownKey } from "../../src/io/own-tokens.ts";
 import { rowsOf } from "../support/computes.ts";
 import { PageClient } from "../support/page-client.ts";
+import { runPg } from "../support/postgres.ts";
 import { ed25519Key, rsaKey, sign } from "../support/tokens.ts";
 
 const TENANT = "a".repeat(32);
@@ -207,6 +208,15 @@ test("a compute without disks gets a token for its timeline, and nobody sees it"
       const filter = await fs.readFile(`/proc/${one}/coredump_filter`, "utf8");
       expect(Number.parseInt(filter, 16)).toBe(0x10);
     }
+
+    // Without its token, as from the command line, it does not start.
+    await runPg("pg_ctl", ["stop", "-D", home, "-m", "fast", "-w", "-s"]);
+    const log = path.join(home, "without.log");
+    const again = runPg("pg_ctl", ["start", "-D", home, "-l", log, "-w", "-s"]);
+    await expect(again).rejects.toThrow();
+    expect(await fs.readFile(log, "utf8")).toMatch(
+      /FATAL: .*does not serve timeline[^]*HINT: .*the token/,
+    );
   } finally {
     let stop = await client.stopCompute("main");
     while (stop.state === "running") stop = await client.job(stop.id, 10_000);

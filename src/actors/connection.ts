@@ -274,7 +274,7 @@ class Connection {
       outbox: this.outbox,
       slabs: this.deps.slabs,
       timeline: command.timeline,
-      generation: this.compute.generation,
+      compute: this.compute,
       resolve: () => this.deps.resolve(command.tenant, command.timeline),
       guarded: (work) => this.guarded(work),
       onUnusable: (kind) =>

@@ -6,6 +6,7 @@ import type { PageAnswer } from "../core/page-batch.ts";
 import { readErrorText } from "../core/errors.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import { countReads, meters } from "../io/meters.ts";
+import type { ComputeOptions } from "../protocol/compute-options.ts";
 import {
   BatchBuilder,
   type EncodedAnswers,
@@ -34,8 +35,8 @@ export interface PageStreamHost {
   readonly outbox: Outbox;
   readonly slabs: SlabPool;
   readonly timeline: TimelineId;
-  /** Of the compute at the other end; undefined: no compute of ours. */
-  readonly generation: number | undefined;
+  /** What the compute at the other end said of itself. */
+  readonly compute: ComputeOptions;
   readonly resolve: () => TimelineLookup;
   /** Runs work that a callback brings, unless the link is closed. */
   readonly guarded: (work: () => void) => void;
@@ -89,7 +90,7 @@ export class PageStream {
     timeline.tell({
       kind: "read",
       batch: open.batch,
-      generation: host.generation,
+      ...host.compute,
       reply: {
         answer: (answers) => host.guarded(() => this.onAnswers(slot, open, answers, askedMs)),
       },

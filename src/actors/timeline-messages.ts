@@ -35,6 +35,8 @@ export type TimelineMsg =
       readonly batch: PageBatch;
       /** Of the compute that asks; undefined: no compute of ours. */
       readonly generation?: number | undefined;
+      /** The asker knows of nothing later: its requests are read here at the latest, and wait for no more. */
+      readonly at?: Lsn | undefined;
       readonly reply: Reply<readonly PageAnswer[]>;
     }
   /** A consistent source for basebackup/fullbackup at `lsn` (waits for it), or at the last record. */

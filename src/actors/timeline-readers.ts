@@ -36,7 +36,7 @@ export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): voi
     // Requests of one batch are mostly for one moment.
     const same =
       former?.lsn === request.lsn && former.notModifiedSince === request.notModifiedSince;
-    if (!same || plan === undefined) plan = planRead(request, readable);
+    if (!same || plan === undefined) plan = planRead(seenFrom(msg.at, request), readable);
     former = request;
     if (plan.kind !== "wait") plans.push(plan.kind === "read" ? plan.at : plan.error);
     else if (mayWait) until = Math.max(until, plan.until) as Lsn;
@@ -45,6 +45,14 @@ export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): voi
   if (until !== LSN_INVALID) return park(state, msg, until);
   answerBatch(readFrom, msg.batch, plans, msg.reply);
 }
+
+/** The request of a compute that shows one moment: what it thinks is later is its own, and not history. */
+function seenFrom(at: Lsn | undefined, { lsn, notModifiedSince }: PageRequest) {
+  if (at === undefined) return { lsn, notModifiedSince };
+  return { lsn: least(lsn, at), notModifiedSince: least(notModifiedSince, at) };
+}
+
+const least = (a: Lsn, b: Lsn): Lsn => (a < b ? a : b);
 
 /** Why the compute that asks is answered no more; undefined: it is. */
 function replacedBy({ deps }: TimelineState, { generation }: ReadMsg): ReadError | undefined {

@@ -10,6 +10,7 @@ import { type AdminError, adminErrorText } from "../core/admin-error.ts";
 import type { BackupSource } from "../core/backup-source.ts";
 import { type ReadError, readErrorText } from "../core/errors.ts";
 import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import type { Lsn } from "../core/lsn.ts";
 import { type Result, err } from "../core/result.ts";
 import { PostgresProblem } from "../io/postgres.ts";
 import type { WalSource } from "../store/catalog-entries.ts";
@@ -60,10 +61,11 @@ async function askTenant<T>(
   return answer.value;
 }
 
-export async function backupSourceOf(timeline: TimelineHandle): Promise<BackupSource> {
+/** Throws with a sentence. `lsn` undefined: at the last record. */
+export async function backupSourceOf(timeline: TimelineHandle, lsn?: Lsn): Promise<BackupSource> {
   const source = await ask<TimelineMsg, Result<BackupSource, ReadError>>(
     timeline.ref,
-    (reply) => ({ kind: "backup-source", lsn: undefined, reply }),
+    (reply) => ({ kind: "backup-source", lsn, reply }),
     WAIT_LSN_MS_MAX,
   );
   if (source === "timed-out") throw new Error(`timeline "${timeline.entry.name}" did not answer`);

@@ -18,6 +18,24 @@ const schema = z.strictObject({
   startedAtMs: z.number().optional(),
 });
 
+const lsn = z.number().transform((value) => value as Lsn);
+
+/** Of a compute that shows one moment. */
+const fixed = z.strictObject({
+  dir: z.string(),
+  port: z.number().int(),
+  diskless: z.boolean(),
+  /** The moment, which no other of its timeline shows. */
+  lsn,
+  startedAtMs: z.number(),
+});
+
+export type FixedComputeRecord = Readonly<z.infer<typeof fixed>>;
+
+/** Throws ZodError for what we have not written. */
+export const parseFixedComputeRecords = (setting: unknown): readonly FixedComputeRecord[] =>
+  setting === undefined ? [] : z.array(fixed).parse(setting);
+
 export type ComputeRecord = Readonly<z.infer<typeof schema>>;
 
 /** Undefined when there is none. Throws ZodError for what we have not written. */

@@ -1,5 +1,5 @@
-// Computes that this program booted: stock PostgreSQL servers in disposable directories, one a
-// timeline. They outlive us (even a SIGKILL), so what is known of them is in the tenant's catalog and
+// Computes that this program booted: stock PostgreSQL servers in disposable directories, of which one a
+// timeline writes (fixed-computes.ts has the others). They outlive us (even a SIGKILL), so what is known of them is in the tenant's catalog and
 // whether one runs is asked of the system.
 
 import { rm } from "node:fs/promises";
@@ -39,6 +39,7 @@ import {
   setSource,
 } from "./compute-asks.ts";
 import type { ComputeRecord } from "./compute-record.ts";
+import { FixedComputes } from "./fixed-computes.ts";
 
 /** Slot by which a compute keeps WAL for us. */
 const SLOT = "pageserver";
@@ -68,9 +69,11 @@ interface BootOptions {
 
 export class Computes {
   private readonly deps: ComputesDeps;
+  private readonly fixed: FixedComputes;
 
   constructor(deps: ComputesDeps) {
     this.deps = deps;
+    this.fixed = new FixedComputes(deps);
   }
 
   async list(tenant: TenantHandle): Promise<readonly ComputeInfo[]> {
@@ -78,6 +81,7 @@ export class Computes {
     for (const timeline of tenant.timelines.values()) {
       const record = recordOf(tenant, timeline);
       if (record !== undefined) found.push(await this.info(timeline, record));
+      found.push(...(await this.fixed.list(tenant, timeline)));
     }
     return found;
   }
@@ -89,6 +93,7 @@ export class Computes {
     request: ComputeStart,
   ): Promise<Result<Job, AdminError>> {
     const { jobs, programs, dataDir } = this.deps;
+    if (request.at !== undefined) return this.fixed.start(tenant, timeline, request, request.at);
     const { name, id, source } = timeline.entry;
     const { phase } = timeline.facts;
     const busy = this.busyWith(name);
@@ -249,8 +254,13 @@ export class Computes {
     }
   }
 
-  /** Begins to stop the compute of a timeline. */
-  async stop(tenant: TenantHandle, timeline: TimelineHandle): Promise<Result<Job, AdminError>> {
+  /** Begins to stop the compute of a timeline; with `at` the one that shows this moment. */
+  async stop(
+    tenant: TenantHandle,
+    timeline: TimelineHandle,
+    at: Lsn | undefined,
+  ): Promise<Result<Job, AdminError>> {
+    if (at !== undefined) return this.fixed.stop(tenant, timeline, at);
     const { jobs } = this.deps;
     const { name } = timeline.entry;
     const record = recordOf(tenant, timeline);

@@ -61,26 +61,23 @@ export function holdsManagement(
         const lsn = momentLsn(directory, tenant, timeline, request.at);
         if (!lsn.ok) return lsn;
         const { owner } = request;
-        const until = await lease(timeline, lsn.value, owner, request.durationMs);
+        const until = await acquireLease(timeline, lsn.value, owner, request.durationMs);
         if (!until.ok) return until;
         const made = { timeline: timeline.entry.id, lsn: lsn.value, owner };
         return ok(leaseInfo(tenant, { ...made, expiresAtMs: until.value }));
       }),
     releaseLeases: (ref, timelineRef, which) =>
       finder.withTimeline(ref, timelineRef, async (tenant, timeline) => {
-        const released = await askHold<readonly LeaseEntry[]>(timeline, (reply) => ({
-          kind: "release-leases",
-          ...which,
-          reply,
-        }));
+        const released = await releaseLeases(timeline, which.lsn, which.owner);
         return released.ok ? ok(released.value.map((each) => leaseInfo(tenant, each))) : released;
       }),
     lease: (ref, timelineRef, lsn) =>
-      finder.withTimeline(ref, timelineRef, (_tenant, timeline) => lease(timeline, lsn)),
+      finder.withTimeline(ref, timelineRef, (_tenant, timeline) => acquireLease(timeline, lsn)),
   };
 }
 
-const lease = (
+/** Answers the end in Unix ms. */
+export const acquireLease = (
   timeline: TimelineHandle,
   lsn: Lsn,
   owner?: string,
@@ -91,6 +88,19 @@ const lease = (
     lsn,
     ...(owner !== undefined && { owner }),
     ...(durationMs !== undefined && { durationMs }),
+    reply,
+  }));
+
+/** Ends those at an LSN, of an owner, or both. */
+export const releaseLeases = (
+  timeline: TimelineHandle,
+  lsn: Lsn | undefined,
+  owner: string | undefined,
+): Answer<readonly LeaseEntry[]> =>
+  askHold<readonly LeaseEntry[]>(timeline, (reply) => ({
+    kind: "release-leases",
+    lsn,
+    owner,
     reply,
   }));
 

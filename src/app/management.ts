@@ -81,8 +81,8 @@ export function createManagement(deps: ManagementDeps): Management {
       finder.withTimeline(ref, request.timeline, (tenant, timeline) =>
         computes.start(tenant, timeline, request),
       ),
-    computeStop: (ref, timeline) =>
-      finder.withTimeline(ref, timeline, (tenant, handle) => computes.stop(tenant, handle)),
+    computeStop: (ref, timeline, at) =>
+      finder.withTimeline(ref, timeline, (tenant, handle) => computes.stop(tenant, handle, at)),
     listComputes: (ref) =>
       finder.withTenant(ref, async (tenant) => ok(await computes.list(tenant))),
     listJobs: () => Promise.resolve(ok(jobs.list())),

@@ -123,6 +123,7 @@ export async function inUse(
   if (busy === undefined) return undefined;
   const message =
     `a compute runs on "${busy.timeline}"; ` +
-    `stop it first: pageserver compute stop ${busy.timeline}`;
+    `stop it first: pageserver compute stop ${busy.timeline}` +
+    (busy.read_only === true ? ` --at ${busy.start_lsn}` : "");
   return { kind: "precondition", message };
 }

@@ -5,6 +5,7 @@ import { MalformedInput } from "../core/assert.ts";
 import { resolve } from "node:path";
 import type { ComputeInfo } from "../protocol/api-work.ts";
 import { contextOf } from "./context.ts";
+import { branchPoint } from "./moment.ts";
 import { table } from "./format.ts";
 import { watchJob } from "./progress.ts";
 
@@ -12,7 +13,10 @@ const START_HELP = `
 PostgreSQL starts with no pages at all, whatever the size of the database, and reads each from the
 page server when it is first needed. The server receives its WAL: what is committed there is history
 of the timeline and can be branched. The directory of a compute is disposable. A timeline has at most
-one compute.
+one compute that writes.
+
+With --at it shows the timeline as it was then, read-only, beside the one that writes and others; the
+history it needs is kept until it is stopped (pageserver compute stop staging --at 0/16B3748).
 
 Without --async a commit returns when the page server has it on disk; with --async PostgreSQL
 does not wait (the last moments before a crash of the compute can be lost).
@@ -27,6 +31,8 @@ Examples:
   pageserver compute start staging
   pageserver compute start staging --set shared_buffers=1GB
   pageserver compute start staging --port 55433
+  pageserver compute start prod --at "2026-01-31 10:20"
+  pageserver compute start prod --at snapshot:before-migration
   psql "$(pageserver compute start try --json | jq -r .result.compute.uri)"`;
 
 export function computeCommand(): Command {
@@ -36,11 +42,13 @@ export function computeCommand(): Command {
     new Command("stop")
       .description("stop the compute of a timeline; its history stays")
       .argument("<timeline>", "name or id of the timeline")
+      .option("--at <lsn>", "the read-only one that shows this LSN")
       .addHelpText("after", "\nExample:\n  pageserver compute stop staging")
-      .action(async (timeline: string, _options: unknown, command: Command) => {
+      .action(async (timeline: string, { at }: { readonly at?: string }, command: Command) => {
         const context = contextOf(command);
-        const job = await watchJob(context, await context.client.stopCompute(timeline));
-        context.print(job, () => `compute of "${timeline}" stopped`);
+        const job = await watchJob(context, await context.client.stopCompute(timeline, at));
+        const which = at === undefined ? "" : ` at ${at}`;
+        context.print(job, () => `compute of "${timeline}"${which} stopped`);
       }),
   );
   compute.addCommand(
@@ -62,6 +70,7 @@ interface StartOptions {
   readonly fullCopy?: boolean;
   readonly async?: boolean;
   readonly replace?: boolean;
+  readonly at?: string;
   readonly set: Readonly<Record<string, string>>;
 }
 
@@ -85,6 +94,7 @@ function startCommand(): Command {
     .option("--full-copy", "copy all pages first instead of reading them when they are needed")
     .option("--set <name=value>", "a PostgreSQL setting (repeatable)", parseSetting, {})
     .option("--async", "commits do not wait for the page server")
+    .option("--at <moment>", 'read-only, as of an LSN, a time, "snapshot:NAME" or "now"')
     .option("--replace", "take the place of a compute that runs there, ending it by force")
     .addHelpText("after", START_HELP)
     .action(async (timeline: string, options: StartOptions, command: Command) => {
@@ -97,19 +107,36 @@ function startCommand(): Command {
         ...(options.fullCopy === true && { diskless: false }),
         ...(options.async === true && { synchronous: false }),
         ...(options.replace === true && { replace: true }),
+        ...(options.at !== undefined && fixedAt(options.at)),
       });
       const job = await watchJob(context, started);
       context.print(job, () => startedWords(timeline, job.result?.compute));
     });
 }
 
+/** Throws MalformedInput. */
+function fixedAt(at: string) {
+  const {
+    ancestor_start_lsn: lsn,
+    ancestor_start_timestamp: timestamp,
+    ancestor_start_snapshot: snapshot,
+  } = branchPoint(at);
+  return {
+    read_only: true,
+    ...(lsn !== undefined && { lsn }),
+    ...(timestamp !== undefined && { timestamp }),
+    ...(snapshot !== undefined && { snapshot }),
+  };
+}
+
 function startedWords(timeline: string, compute: ComputeInfo | undefined): string {
   if (compute === undefined) return `compute of "${timeline}" runs`;
+  const fixed = compute.read_only === true;
   return [
-    `PostgreSQL runs on "${timeline}"`,
+    `PostgreSQL ${fixed ? "shows" : "runs on"} "${timeline}"${fixed ? `, read-only, at ${compute.start_lsn}` : ""}`,
     `  psql:  psql ${compute.uri}`,
     `  log:   ${compute.log}`,
-    `  stop:  pageserver compute stop ${timeline}`,
+    `  stop:  pageserver compute stop ${timeline}${fixed ? ` --at ${compute.start_lsn}` : ""}`,
   ].join("\n");
 }
 
@@ -118,7 +145,7 @@ function computeTable(computes: readonly ComputeInfo[]): string {
   return table(
     ["TIMELINE", "STATE", "PORT", "PID", "URI", "LOG"],
     computes.map((compute) => [
-      compute.timeline,
+      compute.read_only === true ? `${compute.timeline} at ${compute.start_lsn}` : compute.timeline,
       compute.reason === undefined ? compute.state : `${compute.state}: ${compute.reason}`,
       String(compute.port),
       String(compute.pid ?? "-"),

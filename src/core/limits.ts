@@ -158,6 +158,8 @@ export const REDO_RESPAWN_MS = 10_000;
 
 /** How long a lease on an LSN lasts, ms; Neon's default. It is renewed, not held. */
 export const LEASE_MS = 10 * 60_000;
+/** How long the lease of a compute that shows one moment lasts, ms: ten years. It outlives us, so nobody would renew it; stopping the compute ends it. */
+export const FIXED_COMPUTE_LEASE_MS = 10 * 365 * 86_400_000;
 /** How often a timeline looks at what depends on time (idle layers, readers' deadlines), ms. */
 export const TIMELINE_TICK_MS = 1_000;
 /** How long a branch waits before it looks again whether its ancestor is loaded, ms. */

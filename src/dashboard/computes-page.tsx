@@ -17,8 +17,13 @@ interface Props {
   readonly shown: Shown;
 }
 
+/** Those that show a moment are many to a timeline, and the command line's. */
+const writes = (compute: ComputeInfo): boolean => compute.read_only !== true;
+
 export function ComputesPage({ live, shown }: Props): JSX.Element {
-  const byTimeline = new Map(shown.computes.map((one) => [one.timeline_id as string, one]));
+  const byTimeline = new Map(
+    shown.computes.filter(writes).map((one) => [one.timeline_id as string, one]),
+  );
   return (
     <>
       <h1>Computes</h1>
@@ -48,7 +53,9 @@ export function ComputeOf({
   shown,
   timeline,
 }: Props & { readonly timeline: TimelineInfo }): JSX.Element {
-  const compute = shown.computes.find((one) => one.timeline_id === timeline.timeline_id);
+  const compute = shown.computes
+    .filter(writes)
+    .find((one) => one.timeline_id === timeline.timeline_id);
   return (
     <section class="compute">
       <h2>Compute</h2>

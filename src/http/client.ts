@@ -100,8 +100,14 @@ export class Client {
   computes = (): Promise<readonly ComputeInfo[]> => this.call("GET", `${this.tenantPath}/compute`);
   startCompute = (request: StartComputeRequest): Promise<Job> =>
     this.call("POST", `${this.tenantPath}/compute`, request);
-  stopCompute = (timeline: string): Promise<Job> =>
-    this.call("DELETE", `${this.tenantPath}/compute/${encodeURIComponent(timeline)}`);
+  /** `lsn`: the one that shows this moment; without, the one that writes. */
+  stopCompute = (timeline: string, lsn?: string): Promise<Job> =>
+    this.call(
+      "DELETE",
+      `${this.tenantPath}/compute/${encodeURIComponent(timeline)}`,
+      undefined,
+      lsn === undefined ? undefined : { lsn },
+    );
 
   jobs = (): Promise<readonly Job[]> => this.call("GET", "/v1/job");
   /** The job when it has ended, at the latest after `waitMs`. */

@@ -75,6 +75,8 @@ export interface ComputeStart {
   readonly diskless: boolean;
   /** Takes the place of a compute that runs there. */
   readonly replace: boolean;
+  /** Shows this moment, read-only; undefined: writes. */
+  readonly at: BranchPoint | undefined;
   /** PostgreSQL settings; they win over ours. */
   readonly settings: Readonly<Record<string, string>>;
 }
@@ -134,7 +136,8 @@ export interface Management {
 
   follow(tenant: TenantRef, request: Follow): Answer<Job>;
   computeStart(tenant: TenantRef, request: ComputeStart): Answer<Job>;
-  computeStop(tenant: TenantRef, timeline: TimelineRef): Answer<Job>;
+  /** `at` undefined: the one that writes; else the one that shows this moment. */
+  computeStop(tenant: TenantRef, timeline: TimelineRef, at: Lsn | undefined): Answer<Job>;
   listComputes(tenant: TenantRef): Answer<readonly ComputeInfo[]>;
 
   listJobs(): Answer<readonly Job[]>;

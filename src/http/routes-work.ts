@@ -2,12 +2,14 @@
 // opens connections and computes are processes of this machine, so a tenant's token is not enough.
 
 import Type from "typebox";
+import { MalformedInput } from "../core/assert.ts";
 import { parseTimelineId } from "../core/ids.ts";
+import { Lsn } from "../core/lsn.ts";
 import { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
 import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
-import type { Management } from "./management.ts";
-import { parseTenantRef, parseTimelineRef } from "./params.ts";
+import type { BranchPoint, Management } from "./management.ts";
+import { parseMoment, parseTenantRef, parseTimelineRef } from "./params.ts";
 import type { App } from "./server.ts";
 
 /** The longest a request waits for a job's end, ms: below what proxies and clients cut off. */
@@ -66,6 +68,7 @@ function computeRoutes(app: App, management: Management): void {
         synchronous: synchronous ?? true,
         diskless: diskless ?? true,
         replace: replace ?? false,
+        at: parseAt(request.body),
         settings: settings ?? {},
       };
       const tenant = parseTenantRef(request.params.tenant);
@@ -73,18 +76,39 @@ function computeRoutes(app: App, management: Management): void {
     },
   );
 
+  const Which = Type.Object({ lsn: Type.Optional(Type.String()) });
   app.delete(
     "/v1/tenant/:tenant/compute/:timeline",
     {
-      schema: { params: TimelineParams },
-      config: route("manage", "stops the compute of a timeline", Job, 202),
+      schema: { params: TimelineParams, querystring: Which },
+      config: route(
+        "manage",
+        "stops the compute of a timeline, or the one that shows an LSN",
+        Job,
+        202,
+      ),
     },
     async (request, reply) => {
       const tenant = parseTenantRef(request.params.tenant);
       const timeline = parseTimelineRef(request.params.timeline);
-      return answer(reply, await management.computeStop(tenant, timeline), 202);
+      const { lsn } = request.query;
+      const at = lsn === undefined ? undefined : Lsn.parse(lsn);
+      return answer(reply, await management.computeStop(tenant, timeline, at), 202);
     },
   );
+}
+
+/** The moment that a compute is to show; undefined: it is to write. */
+function parseAt(body: StartComputeRequest): BranchPoint | undefined {
+  const { read_only: readOnly, replace, lsn, timestamp, snapshot } = body;
+  const at = parseMoment({ lsn, timestamp, snapshot });
+  if (readOnly !== true && at.kind !== "latest") {
+    throw new MalformedInput("a compute that shows a moment takes no writes: say read_only");
+  }
+  if (readOnly === true && replace === true) {
+    throw new MalformedInput("replace is for the compute that writes, and this one does not");
+  }
+  return readOnly === true ? at : undefined;
 }
 
 function jobRoutes(app: App, management: Management): void {

@@ -12,9 +12,10 @@ export interface ComputeSettings {
   readonly socketDir: string | undefined;
   /**
    * "synchronous": a commit returns when the page server has fsynced its WAL. "asynchronous": when
-   * this machine has; what the page server has not taken in is lost with the directory.
+   * this machine has; what the page server has not taken in is lost with the directory. "none": it is a
+   * standby, where nothing can be written.
    */
-  readonly commits: "synchronous" | "asynchronous";
+  readonly commits: "synchronous" | "asynchronous" | "none";
   /** application_name with which the page server's WAL receiver logs in. */
   readonly standbyName: string;
   /** Without disks: pages are read from the page server when they are needed. Undefined: all are here. */
@@ -33,8 +34,10 @@ export interface DisklessSettings {
   readonly timeline: TimelineId;
   /** The LSN of the base backup. */
   readonly startLsn: Lsn;
-  /** The timeline's generation that this compute is. */
-  readonly generation: number;
+  /** The timeline's generation that this compute is; of those that write. */
+  readonly generation?: number;
+  /** The moment it shows; of those that do not. */
+  readonly at?: Lsn;
 }
 
 /** The text that is appended to the backup's postgresql.conf. Throws PostgresProblem for a malformed setting. */
@@ -71,6 +74,7 @@ export function computeConf(settings: ComputeSettings): string {
       maintenance_io_concurrency: "64",
     }),
     ...extra,
+    ...(commits === "none" && STANDBY),
     ...(diskless !== undefined && disklessSettings(diskless, extra?.["shared_preload_libraries"])),
     ...(diskless !== undefined && { "pageserver.wal_receiver": standbyName }),
   };
@@ -95,6 +99,18 @@ const ASYNCHRONOUS: Readonly<Record<string, string>> = {
   synchronous_commit: "on",
   fsync: "on",
   full_page_writes: "on",
+};
+
+/**
+ * A standby that nobody sends WAL to stays where it is. Whoever promotes it would write what is nobody's
+ * history: a command that dies of a signal ends the server before that (xlogarchive.c, failOnSignal).
+ */
+const STANDBY: Readonly<Record<string, string>> = {
+  synchronous_standby_names: "",
+  hot_standby: "on",
+  primary_conninfo: "",
+  restore_command: "",
+  recovery_end_command: "kill -TERM $$",
 };
 
 /** Without these the server would find no pages, so nobody else's settings win over them. */

@@ -63,6 +63,9 @@ const LOG_TAIL_BYTES = 4_096;
 
 export const computeLog = (dir: string): string => path.join(dir, LOG_NAME);
 
+/** Its presence makes a server a standby. */
+const standbySignal = (dir: string): string => path.join(dir, "standby.signal");
+
 /** Cumulative statistics, written by a server that stops cleanly and read by one that starts. */
 const statisticsFile = (dir: string): string => path.join(dir, "pg_stat/pgstat.stat");
 
@@ -118,6 +121,9 @@ export async function bootCompute(
   await fs.appendFile(path.join(dir, "postgresql.conf"), conf);
   if (options.statistics !== undefined) {
     await writeSmallFile(statisticsFile(dir), options.statistics, programs.account);
+  }
+  if (options.commits === "none") {
+    await writeSmallFile(standbySignal(dir), new Uint8Array(0), programs.account);
   }
   onStep({ step: "start" });
   const compute = await startCompute(programs, dir, options.token);

@@ -35,6 +35,8 @@ export const ComputeInfo = Type.Object({
   dir: Type.String(),
   pid: Type.Optional(Type.Number()),
   started_at: Type.Optional(TimeText),
+  /** It shows the moment at start_lsn, and nothing can be written to it. */
+  read_only: Type.Optional(Type.Boolean()),
   /** The LSN it was booted at. */
   start_lsn: Type.Optional(LsnText),
   /** For psql. */
@@ -59,6 +61,11 @@ export const StartComputeRequest = Type.Object(
     diskless: Type.Optional(Type.Boolean()),
     /** Takes the place of a compute that runs there: that one is ended, and what it does counts no more. */
     replace: Type.Optional(Type.Boolean()),
+    /** Shows one moment and takes no writes: the last record, or one of the following. */
+    read_only: Type.Optional(Type.Boolean()),
+    lsn: Type.Optional(LsnText),
+    timestamp: Type.Optional(Type.String({ maxLength: 64 })),
+    snapshot: Type.Optional(Name),
     /** PostgreSQL settings; they win over ours. */
     settings: Type.Optional(
       Type.Record(Type.String({ maxLength: 63 }), Type.String({ maxLength: 1024 })),

@@ -3,28 +3,41 @@
 // is held to nothing; options of others are left alone.
 
 import { MalformedInput } from "../core/assert.ts";
+import { Lsn } from "../core/lsn.ts";
 import type { StartupParameters } from "./pg-handshake.ts";
 
 export interface ComputeOptions {
   /** The timeline's generation for which it was booted. */
-  readonly generation?: number;
+  readonly generation?: number | undefined;
+  /** The moment that it shows, whatever it asks for. */
+  readonly at?: Lsn | undefined;
 }
 
 const GENERATION = "pageserver.generation";
+const AT = "pageserver.at";
 
 /** What is added to a conninfo of key=value pairs. */
-export const computeConninfo = (conninfo: string, { generation }: ComputeOptions): string =>
-  generation === undefined ? conninfo : `${conninfo} options='-c ${GENERATION}=${generation}'`;
+export function computeConninfo(conninfo: string, { generation, at }: ComputeOptions): string {
+  const words = [
+    ...(generation === undefined ? [] : [`-c ${GENERATION}=${generation}`]),
+    ...(at === undefined ? [] : [`-c ${AT}=${Lsn.format(at)}`]),
+  ];
+  return words.length === 0 ? conninfo : `${conninfo} options='${words.join(" ")}'`;
+}
 
-/** Throws MalformedInput: a generation that cannot be read must not pass for none. */
+/** Throws MalformedInput: what cannot be read must not pass for none. */
 export function parseComputeOptions(parameters: StartupParameters): ComputeOptions {
   const words = (parameters.get("options") ?? "").split(/\s+/);
-  const given = words.find((word) => word.startsWith(`${GENERATION}=`));
-  if (given === undefined) return {};
-  const text = given.slice(GENERATION.length + 1);
-  const generation = Number(text);
-  if (!/^\d{1,15}$/.test(text)) {
-    throw new MalformedInput(`${GENERATION} is "${text.slice(0, 40)}", not a number`);
-  }
-  return { generation };
+  const given = (name: string): string | undefined =>
+    words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
+  const [generation, at] = [given(GENERATION), given(AT)];
+  return {
+    ...(generation !== undefined && { generation: parseGeneration(generation) }),
+    ...(at !== undefined && { at: Lsn.parse(at) }),
+  };
+}
+
+function parseGeneration(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new MalformedInput(`${GENERATION} is "${text.slice(0, 40)}", not a number`);
 }

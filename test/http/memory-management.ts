@@ -36,6 +36,7 @@ export interface MemoryManagement extends Management {
     create?: CreateTimeline;
     synchronous?: boolean;
     diskless?: boolean;
+    at?: BranchPoint | undefined;
     shutdowns: number;
     checkpoints: number;
     deleted?: { readonly id: TenantId; readonly recursive: boolean };
@@ -115,6 +116,7 @@ export function memoryManagement(): MemoryManagement {
       if (!found.ok) return found;
       memory.asked.synchronous = request.synchronous;
       memory.asked.diskless = request.diskless;
+      memory.asked.at = request.at;
       return start("compute-start", found.value.name);
     },
     computeStop: async (tenant, ref) => {

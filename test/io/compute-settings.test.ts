@@ -30,6 +30,15 @@ describe("settings of a compute", () => {
     expect(own.get("synchronous_standby_names")).toBe("");
   });
 
+  test("one that shows a moment stays a standby, whatever is set", () => {
+    const extra = { hot_standby: "off", primary_conninfo: "host=other" };
+    const fixed = parse(computeConf({ ...BASE, commits: "none", extra }));
+    expect(fixed.get("synchronous_standby_names")).toBe("");
+    expect(fixed.get("hot_standby")).toBe("on");
+    expect(fixed.get("primary_conninfo")).toBe("");
+    expect(fixed.get("recovery_end_command")).toBe("kill -TERM $$");
+  });
+
   test("extra settings win and are quoted", () => {
     const settings = parse(computeConf({ ...BASE, extra: { port: "1", search_path: "it's \\a" } }));
     expect(settings.get("port")).toBe("1");

@@ -99,3 +99,20 @@ test("what cannot be read any more is past, and the cutoff is the nearest", asyn
   expect(at(4_000)).toEqual({ kind: "past", lsn: cutoff });
   expect(at(9_500)).toEqual({ kind: "future", lsn: t.wal.end });
 });
+
+test("the window goes by the commits' own times, and so much WAL stays whatever its age", async () => {
+  const nowMs = (PG_EPOCH_US + FROM) / 1000 + 100_000;
+  await t.reopen({ clock: { nowMs: () => nowMs } });
+  const lsns = [10_000, 40_000, 70_000, 95_000].map((ms) => commit(ms));
+  await t.takeIn();
+  await t.seal();
+  const collect = (windowMs: number, walBytes: number): Promise<Lsn | undefined> =>
+    t.world.ask((reply) => ({ kind: "collect", windowMs, walBytes, reply }));
+  expect(await collect(1_000_000, 0), "nothing is that old").toBe(BASE);
+  // 45 s ago the commit of 40 s was the newest: it shows the database as it was then.
+  expect(await collect(45_000, 0)).toBe(lsns[1]);
+  expect(await collect(50_000, 0), "it never goes back").toBe(lsns[1]);
+  const floor = lsns[3]! - lsns[2]!;
+  expect(await collect(1_000, floor), "WAL that stays").toBe(lsns[2]);
+  expect(t.world.tenant.timelines.get(MAIN)!.entry.cutoff).toBe(lsns[2]);
+});

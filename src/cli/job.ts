@@ -6,18 +6,22 @@ import { contextOf } from "./context.ts";
 import { formatMs, table } from "./format.ts";
 import { stepLine, watchJob } from "./progress.ts";
 
+/** How long one request waits for the end of what is cancelled, ms. */
+const CANCEL_POLL_MS = 1_000;
+
 const HELP = `
 Commands that begin long work wait for it and show its steps. Interrupting them ends the waiting, not
-the work: it is a job of the server.
+the work: it is a job of the server. What is cancelled is undone.
 
 Examples:
   pageserver job list
   pageserver job wait 5c0d7d2e-…
+  pageserver job cancel 5c0d7d2e-…
   pageserver job list --json | jq '.[] | select(.state == "failed") | .error'`;
 
 export function jobCommand(): Command {
   const job = new Command("job")
-    .description("long work: list, show, wait")
+    .description("long work: list, show, wait, cancel")
     .addHelpText("after", HELP);
   job.addCommand(
     new Command("list")
@@ -48,6 +52,18 @@ export function jobCommand(): Command {
       .action(async (id: string, _options: unknown, command: Command) => {
         const context = contextOf(command);
         const ended = await watchJob(context, await context.client.job(id));
+        context.print(ended, () => `${ended.kind} of "${ended.target}" is ${ended.state}`);
+      }),
+  );
+  job.addCommand(
+    new Command("cancel")
+      .description("tell a job to give up, and wait until it has")
+      .argument("<job>", "id of the job")
+      .addHelpText("after", HELP)
+      .action(async (id: string, _options: unknown, command: Command) => {
+        const context = contextOf(command);
+        let ended = await context.client.cancelJob(id);
+        while (ended.state === "running") ended = await context.client.job(id, CANCEL_POLL_MS);
         context.print(ended, () => `${ended.kind} of "${ended.target}" is ${ended.state}`);
       }),
   );

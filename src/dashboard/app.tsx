@@ -95,7 +95,7 @@ function Page({ live, shown, route }: PageProps): JSX.Element {
     case "supervision":
       return <SupervisionPage shown={shown} />;
     case "jobs":
-      return <JobsPage shown={shown} />;
+      return <JobsPage live={live} shown={shown} />;
   }
 }
 

@@ -119,7 +119,7 @@ function Control(props: {
       </p>
       {running && <Copy text={`psql ${compute.uri}`} label="the psql line" />}
       <Problem text={problem ?? compute?.reason} />
-      {job !== undefined && job.state !== "done" && <JobView job={job} />}
+      {job !== undefined && job.state !== "done" && <JobView {...{ live, job }} />}
     </>
   );
 }

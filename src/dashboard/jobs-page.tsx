@@ -3,10 +3,10 @@
 import type { JSX } from "preact";
 import { formatBytes, formatMs } from "../core/human.ts";
 import type { Job, JobStep } from "../protocol/api-work.ts";
-import { Empty, Problem, State } from "./bits.tsx";
-import type { Shown } from "./live.ts";
+import { Empty, Problem, State, useWork } from "./bits.tsx";
+import type { Live, Shown } from "./live.ts";
 
-export function JobsPage({ shown }: { readonly shown: Shown }): JSX.Element {
+export function JobsPage({ live, shown }: { readonly live: Live; readonly shown: Shown }) {
   const jobs = [...(shown.jobs ?? [])].reverse();
   return (
     <>
@@ -16,13 +16,18 @@ export function JobsPage({ shown }: { readonly shown: Shown }): JSX.Element {
         <Empty>No work since the server was started.</Empty>
       )}
       {jobs.map((job) => (
-        <JobView key={job.id} job={job} />
+        <JobView key={job.id} {...{ live, job }} />
       ))}
     </>
   );
 }
 
-export function JobView({ job }: { readonly job: Job }): JSX.Element {
+export function JobView({ live, job }: { readonly live: Live; readonly job: Job }): JSX.Element {
+  const { busy, problem, run } = useWork();
+  const cancel = async (): Promise<void> => {
+    await live.client().cancelJob(job.id);
+    live.refresh();
+  };
   return (
     <section class="job" aria-label={`${job.kind} of ${job.target}`}>
       <h2>
@@ -30,13 +35,18 @@ export function JobView({ job }: { readonly job: Job }): JSX.Element {
         <small>
           {formatMs(job.ms)}, begun {new Date(job.started_at).toLocaleTimeString()}
         </small>
+        {job.state === "running" && (
+          <button type="button" class="quiet" disabled={busy} onClick={() => run(cancel)}>
+            Cancel
+          </button>
+        )}
       </h2>
       <ol>
         {job.steps.map((step) => (
           <Step key={step.name} step={step} />
         ))}
       </ol>
-      <Problem text={job.error} />
+      <Problem text={problem ?? job.error} />
     </section>
   );
 }

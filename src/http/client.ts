@@ -113,6 +113,9 @@ export class Client {
   /** The job when it has ended, at the latest after `waitMs`. */
   job = (id: string, waitMs = 0): Promise<Job> =>
     this.call("GET", `/v1/job/${encodeURIComponent(id)}`, undefined, { wait_ms: waitMs });
+  /** Tells it to give up; it ends as "cancelled" when it has. */
+  cancelJob = (id: string): Promise<Job> =>
+    this.call("POST", `/v1/job/${encodeURIComponent(id)}/cancel`);
 
   page = (
     timeline: string,

@@ -248,6 +248,21 @@ describe("jobs, the server and moments", () => {
     expect(unknown).toMatchObject({ code: 1, out: "" });
   });
 
+  test("a job that is cancelled ends so for all who wait for it", async () => {
+    const ran = cli("compute", "start", "main");
+    await withJob(async (job) => {
+      job.step("base backup");
+      job.signal.addEventListener("abort", () => job.failed("given up"));
+      const cancelled = await cli("job", "cancel", job.id);
+      expect(cancelled).toMatchObject({
+        code: 0,
+        out: 'compute-start of "main" is cancelled\n',
+      });
+    });
+    expect(await ran).toMatchObject({ code: 1, out: "" });
+    expect((await ran).err).toContain("cancelled on request");
+  });
+
   test("reload, metrics and stop", async () => {
     expect((await cli("server", "reload")).out).toBe("1 public keys in use\n");
     expect((await cli("server", "metrics")).out).toBe("pageserver_timelines 1\n");

@@ -35,6 +35,8 @@ export interface Crashed {
 }
 
 const SPC_DEFAULT = 1663;
+/** Rows of 2000 random bytes that fill a page to the last 24. */
+const NOISE_ROWS_A_PAGE = 4;
 /** Clients of pgbench. */
 const CLIENTS = 8;
 
@@ -88,6 +90,18 @@ export class Corpora {
       await pg.sql(
         "CREATE TABLE roomy (n int, filler text) WITH (fillfactor = 10); " +
           `INSERT INTO roomy SELECT 0, repeat('x', 400) FROM generate_series(1, ${pages})`,
+      );
+    });
+  }
+
+  /** A table of `pages` pages of random bytes. */
+  noiseBase(pages: number): Promise<Base> {
+    return this.base("noise", async (pg) => {
+      await pg.sql(
+        "CREATE TABLE noise (body bytea); ALTER TABLE noise ALTER body SET STORAGE PLAIN; " +
+          "INSERT INTO noise SELECT (SELECT string_agg(uuid_send(gen_random_uuid()), '') " +
+          "FROM generate_series(1, 125 + 0 * n)) " +
+          `FROM generate_series(1, ${pages * NOISE_ROWS_A_PAGE}) n; VACUUM FREEZE noise`,
       );
     });
   }

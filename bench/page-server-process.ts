@@ -36,6 +36,10 @@ export type ServerCommand =
   | { readonly do: "idle" }
   /** Waits until no merge of its layers is due. */
   | { readonly do: "settle"; readonly timeline: TimelineId }
+  /** Merges all of its layers. */
+  | { readonly do: "compact"; readonly timeline: TimelineId }
+  /** Bytes of its layers' files, and of its relations. */
+  | { readonly do: "sealed-bytes" | "logical-bytes"; readonly timeline: TimelineId }
   /** Branches a timeline at its end; gives the milliseconds until the answer. */
   | { readonly do: "branch"; readonly timeline: TimelineId; readonly name: string }
   | { readonly do: "stop" };
@@ -71,6 +75,13 @@ async function perform(command: ServerCommand): Promise<number> {
     case "settle":
       await running().settle(command.timeline);
       return 0;
+    case "compact":
+      await running().compact(command.timeline);
+      return 0;
+    case "sealed-bytes":
+      return running().bytes(command.timeline).sealed;
+    case "logical-bytes":
+      return running().bytes(command.timeline).logical;
     case "branch":
       return branch(command.timeline, command.name);
     case "count":

@@ -15,6 +15,7 @@ import { type LiveTree, type TreeParts, growTree } from "../src/app/tree.ts";
 import { loadConfig } from "../src/config.ts";
 import type { TimelineId } from "../src/core/ids.ts";
 import { OPEN_FILES_MAX } from "../src/core/limits.ts";
+import type { Result } from "../src/core/result.ts";
 import { systemClock } from "../src/io/clock.ts";
 import { readControl, walkDataDir } from "../src/io/data-dir.ts";
 import { type Listener, listen } from "../src/io/listener.ts";
@@ -50,6 +51,10 @@ export interface BenchServer {
   seal(id: TimelineId): Promise<void>;
   /** Waits until its layers are merged as far as they are due. */
   settle(id: TimelineId): Promise<void>;
+  /** Merges all of its layers. */
+  compact(id: TimelineId): Promise<void>;
+  /** Bytes of its layers' files, and of its relations. */
+  bytes(id: TimelineId): { readonly sealed: number; readonly logical: number };
   stop(): Promise<void>;
 }
 
@@ -186,6 +191,24 @@ class Server implements BenchServer {
       if (this.timeline(id).merge?.().merging !== false) quietSince = performance.now();
       return performance.now() - quietSince > SETTLED_MS;
     }, ANSWER_MS_MAX);
+  }
+
+  async compact(id: TimelineId): Promise<void> {
+    const done = await ask<TimelineMsg, Result<undefined, string>>(
+      this.timeline(id).ref,
+      (reply) => ({ kind: "compact", reply }),
+      ANSWER_MS_MAX,
+    );
+    if (done === "timed-out") throw new Error("merging does not end");
+    if (!done.ok) throw new Error(done.error);
+  }
+
+  bytes(id: TimelineId): { readonly sealed: number; readonly logical: number } {
+    const { readFrom, store, facts } = this.timeline(id);
+    if (readFrom === undefined || store === undefined)
+      throw new Error("the timeline is not loaded");
+    const logical = readFrom.pages.relations.logicalSize(facts.positions.visible);
+    return { sealed: store.sealedBytes, logical };
   }
 
   async stop(): Promise<void> {

@@ -1,7 +1,7 @@
 // `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
 // ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
 //
-//   npm run bench -- [--quick] [--json] [--only ingest-records,ingest-images,getpage,redo,branch,scale]
+//   npm run bench -- [--quick] [--json] [--only ingest-records,ingest-images,getpage,redo,branch,scale,space]
 
 import { parseArgs } from "node:util";
 import { measureBranches } from "./branch.ts";
@@ -10,6 +10,7 @@ import { RECORDS_A_PAGE, measureImages, measureRedo } from "./getpage.ts";
 import { imageResults, measureIngest, memoryResults, recordResults } from "./ingest.ts";
 import { type Result, table } from "./result.ts";
 import { measureScale } from "./scale.ts";
+import { measureSpace } from "./space.ts";
 import { Stores } from "./stores.ts";
 
 interface Sizes {
@@ -22,6 +23,8 @@ interface Sizes {
   readonly redoPages: number;
   readonly timelines: number;
   readonly tenants: number;
+  /** Of a table of random bytes. */
+  readonly noisePages: number;
 }
 
 /** 1 GB of database, 1 GB of WAL with images, a million records without. */
@@ -33,6 +36,7 @@ const FULL: Sizes = {
   redoPages: 20_000,
   timelines: 10_000,
   tenants: 1_000,
+  noisePages: 25_000,
 };
 /** For tests: that everything runs, not what it says. */
 const QUICK: Sizes = {
@@ -43,9 +47,18 @@ const QUICK: Sizes = {
   redoPages: 1_000,
   timelines: 50,
   tenants: 10,
+  noisePages: 5_000,
 };
 
-const PARTS = ["ingest-records", "ingest-images", "getpage", "redo", "branch", "scale"] as const;
+const PARTS = [
+  "ingest-records",
+  "ingest-images",
+  "getpage",
+  "redo",
+  "branch",
+  "scale",
+  "space",
+] as const;
 type Part = (typeof PARTS)[number];
 
 class Run {
@@ -83,6 +96,9 @@ class Run {
       const { dataDir: small } = await this.stores.imported(empty.dataDir);
       return measureScale(this.stores, small, this.sizes);
     });
+    await this.part("space", "space", () =>
+      measureSpace(this.stores, store, this.corpora, this.sizes.noisePages),
+    );
     return this.results;
   }
 

@@ -44,8 +44,14 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     current_physical_size: timeline.store?.sealedBytes ?? 0,
     source: sourceInfo(timeline),
     layers: timeline.store?.map.layers.length ?? 0,
+    ...damagedOf(timeline),
     ...readsOf(entry.id),
   };
+}
+
+function damagedOf({ store }: TimelineHandle): Pick<TimelineInfo, "damaged_layers"> {
+  const damaged = store?.map.damaged ?? [];
+  return damaged.length === 0 ? {} : { damaged_layers: [...damaged] };
 }
 
 function readsOf(id: TimelineId): Pick<TimelineInfo, "reads"> {

@@ -112,6 +112,7 @@ function statusMetrics(registry: Registry): (status: Status) => void {
   );
   const diskFree = gauge("disk_free_bytes", "Room where the data is, for us");
   const disk = gauge("disk_bytes", "Size of the file system where the data is");
+  const damaged = gauge("damaged_layers", "Sealed layers that fail their checksums");
   const restarts = gauge("actor_restarts", "Restarts of actors that live now");
   const redo = { pages: 0, failures: 0 };
   counted(registry, "redo_pages_total", "Pages rebuilt by redo", () => redo.pages);
@@ -125,6 +126,7 @@ function statusMetrics(registry: Registry): (status: Status) => void {
     open.set(meters.connectionsOpened - meters.connectionsClosed);
     layers.set(status.open_layers_bytes);
     queued.set(status.redo.queued);
+    damaged.set(status.timelines.reduce((n, one) => n + (one.damaged_layers?.length ?? 0), 0));
     redo.pages = status.redo.pages;
     redo.failures = status.redo.failures;
     restarts.set(status.tree.reduce((sum, node) => sum + node.restarts, 0));

@@ -68,6 +68,7 @@ export function statusOf(facts: StatusFacts): Status {
         state: info.state,
         positions: info.positions,
         source: sourceInfo(timeline),
+        ...(info.damaged_layers !== undefined && { damaged_layers: info.damaged_layers }),
       };
     }),
   );

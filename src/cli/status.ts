@@ -37,6 +37,7 @@ function statusWords(status: Status): string {
     `  redo          ${redo.processes} processes, ${redo.pages} pages, ${redo.failures} failures, ${redo.queued} queued`,
     "",
     timelines(status),
+    ...alarms(status.timelines),
     "",
     treeWords(status.tree),
   ].join("\n");
@@ -54,6 +55,16 @@ function timelines(status: Status): string {
       line.positions.durable,
       sourceText(line.source),
     ]),
+  );
+}
+
+/** What somebody should do something about. */
+function alarms(timelines: Status["timelines"]): readonly string[] {
+  return timelines.flatMap(({ name, damaged_layers: damaged = [] }) =>
+    damaged.map(
+      ({ file, reason }) =>
+        `ALARM: layer ${file} of ${name} is damaged (${reason}); reads that need it fail; restore it from backup`,
+    ),
   );
 }
 

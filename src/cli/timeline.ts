@@ -169,6 +169,10 @@ function timelineWords(info: TimelineInfo): string {
     ["uploaded", info.positions.uploaded],
     ["readable from", info.min_readable_lsn],
     ["size", `${formatBytes(info.current_physical_size)} in ${info.layers} sealed layers`],
+    ...(info.damaged_layers ?? []).map(
+      ({ file, reason }) =>
+        ["DAMAGED", `${file}: ${reason}; restore it from backup`] satisfies [string, string],
+    ),
     ["source", sourceText(info.source)],
   ];
   const { sizes } = info;

@@ -57,8 +57,8 @@ export const REDO_QUEUE_MAX = 65_536;
 /** Bytes written to a redo process ahead of its answers. Keeps both sides' pipes moving. */
 export const REDO_WINDOW_BYTES = 1 * MiB;
 
-/** Rebuilt pages kept in memory, bytes, for all timelines. */
-export const PAGE_CACHE_BYTES_MAX = 64 * MiB;
+/** Pages kept in memory after redo or decompression made them, bytes, for all timelines. Allocated as it is needed. */
+export const PAGE_CACHE_BYTES_MAX = 256 * MiB;
 
 /** Record boundaries are kept per this many bytes of WAL. */
 export const BOUNDARY_WINDOW_BYTES = 64 * KiB;

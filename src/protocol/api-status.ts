@@ -1,7 +1,15 @@
 // Management API: the state of the whole program, and the outcome of a check of its store.
 
 import Type from "typebox";
-import { type Api, Hex32, PositionsInfo, SourceInfo, TimeText, TimelineState } from "./api.ts";
+import {
+  type Api,
+  DamagedLayers,
+  Hex32,
+  PositionsInfo,
+  SourceInfo,
+  TimeText,
+  TimelineState,
+} from "./api.ts";
 
 /** One actor of the live tree. The order is that of spawning; `path` says who is whose child. */
 export const TreeNodeInfo = Type.Object({
@@ -21,6 +29,7 @@ export const TimelineSummary = Type.Object({
   state: TimelineState,
   positions: PositionsInfo,
   source: SourceInfo,
+  damaged_layers: Type.Optional(DamagedLayers),
 });
 export type TimelineSummary = Api<typeof TimelineSummary>;
 

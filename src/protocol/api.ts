@@ -118,6 +118,10 @@ export const SizesInfo = Type.Object({
 });
 export type SizesInfo = Api<typeof SizesInfo>;
 
+export const DamagedLayers = Type.Array(
+  Type.Object({ file: Type.String(), reason: Type.String() }),
+);
+
 export const TimelineInfo = Type.Object({
   tenant_id: Hex32,
   timeline_id: Hex32,
@@ -148,6 +152,8 @@ export const TimelineInfo = Type.Object({
   source: SourceInfo,
   /** Sealed layers. */
   layers: Type.Number(),
+  /** Layers that were found damaged: reads that need them fail. Absent when there is none. */
+  damaged_layers: Type.Optional(DamagedLayers),
   /** When asked for. */
   sizes: Type.Optional(SizesInfo),
   /** Page reads since the server was started; absent while there were none. */

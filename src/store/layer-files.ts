@@ -12,6 +12,8 @@ import type { Version } from "../core/version.ts";
 /** A sealed layer as it is read. */
 export interface StoredLayer extends Layer {
   readonly path: string;
+  /** Why the layer is in quarantine: it was found damaged. Reads that need what is damaged fail, and name it. */
+  readonly damage: string | undefined;
   /** Up to `limit` keys in key order, from the first behind `after` on. Throws StoreCorrupt. */
   keysAfter(after: VersionKey | undefined, limit: number): readonly VersionKey[];
   /** `check` in bounded steps: the function answers false when it was the last. */
@@ -35,7 +37,13 @@ export interface LayerFiles {
   /** Makes a directory of layers, and removes everything there but the files of these names. Throws StoreFull, StoreFailed. */
   prepare(directory: string, keep: readonly string[]): void;
   /** Begins a file: see LayerWriter. */
-  create(path: string, timeline: string, keysMax: number, sourceBytes: number): LayerSink;
+  create(
+    path: string,
+    timeline: string,
+    keysMax: number,
+    sourceBytes: number,
+    keyBytes: number,
+  ): LayerSink;
   /** Gives a finished file its name; durable when the promise is kept. Throws StoreFull, StoreFailed. */
   publish(from: string, to: string): Promise<void>;
   /** Removes a file, if it exists. */

@@ -44,6 +44,14 @@ export class LayerMap {
     return highest + 1;
   }
 
+  /** Layers in quarantine, and why. */
+  get damaged(): readonly { readonly file: string; readonly reason: string }[] {
+    return this.sealed.flatMap(({ entry, layer }) => {
+      const { damage } = layer;
+      return damage === undefined ? [] : [{ file: entry.file, reason: damage }];
+    });
+  }
+
   /** Bytes of all files. */
   get bytes(): number {
     return this.sealed.reduce((sum, { entry }) => sum + entry.bytes, 0);

@@ -26,6 +26,15 @@ import { writeError } from "./store-errors.ts";
 
 const APPEND = { append: true };
 const MiB = 1024 * 1024;
+const LMDB_PAGE_BYTES = 4096;
+/**
+ * A value that is longer than half of an LMDB page takes whole LMDB pages of its own: an 8 KiB page of
+ * PostgreSQL three of 4096 bytes, half again its size, but 17 of 512. Short values pack better, and are
+ * written faster, in large ones (docs/decisions/007-pages-in-layers.md).
+ */
+const LMDB_SMALL_PAGE_BYTES = 512;
+/** From so many bytes a key on, values are long. */
+const LONG_KEY_BYTES = 1024;
 const READ_BACK_BYTES = MiB;
 
 export interface WrittenFile {
@@ -58,9 +67,16 @@ export class LayerWriter {
 
   /**
    * Begins the file at `path`, replacing what is there. `sourceBytes`: memory or file bytes of what
-   * will be written; the map is made large enough for any packing of them. Throws StoreFull, StoreFailed.
+   * will be written; the map is made large enough for any packing of them. `keyBytes`: of a key's
+   * versions, about. Throws StoreFull, StoreFailed.
    */
-  constructor(path: string, timeline: string, keysMax: number, sourceBytes: number) {
+  constructor(
+    path: string,
+    timeline: string,
+    keysMax: number,
+    sourceBytes: number,
+    keyBytes: number,
+  ) {
     this.path = path;
     this.timeline = timeline;
     this.filter = LayerFilter.forKeys(keysMax);
@@ -73,7 +89,7 @@ export class LayerWriter {
         noSubdir: true,
         keyEncoding: "binary",
         encoding: "binary",
-        pageSize: 4096,
+        pageSize: keyBytes < LONG_KEY_BYTES ? LMDB_PAGE_BYTES : LMDB_SMALL_PAGE_BYTES,
         overlappingSync: false,
         noSync: true,
         maxReaders: 4,

@@ -35,6 +35,8 @@ export class LmdbLayer implements Layer {
   private readonly firstKey: VersionKey;
   private readonly lastKey: VersionKey;
   private file: SealedFile | undefined;
+  /** What a read met in the file that is open. */
+  private met: string | undefined;
   private reads = 0;
 
   constructor(path: string, facts: LayerFacts, files: OpenFiles) {
@@ -48,6 +50,10 @@ export class LmdbLayer implements Layer {
     this.lastKey = keyOfHex(facts.lastKey);
   }
 
+  get damage(): string | undefined {
+    return this.met ?? this.files.damageOf(this.path);
+  }
+
   visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     if (at < this.firstLsn || floor >= this.lastLsn) return true;
     if (compareKeys(group, block, this.firstKey) < 0) return true;
@@ -56,7 +62,12 @@ export class LmdbLayer implements Layer {
     if (!file.filter.mayHold(group, block)) return true;
     readCounts.layers++;
     key.set(group, block);
-    return visitRuns(file, group, block, at, floor, visitor);
+    try {
+      return visitRuns(file, group, block, at, floor, visitor);
+    } catch (cause) {
+      if (cause instanceof StoreCorrupt && cause.what === this.path) this.met = cause.reason;
+      throw cause;
+    }
   }
 
   scan(kind: number, a: number | undefined, b: number | undefined, each: KeyVisitor): void {
@@ -102,7 +113,9 @@ export class LmdbLayer implements Layer {
     const { file } = this;
     // Which files are in use is told now and then, not with every page.
     if (file?.isUsable === true && ++this.reads % READS_A_TOUCH !== 0) return file;
-    return (this.file = this.files.get(this.path, this.facts));
+    const opened = this.files.get(this.path, this.facts);
+    if (opened !== file) this.met = undefined;
+    return (this.file = opened);
   }
 }
 

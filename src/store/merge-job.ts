@@ -23,7 +23,7 @@ import type { SealedLayer } from "./layer-map.ts";
 import { ImagePlanner } from "./merge-images.ts";
 import { type KeyKeep, KeepRules, type Retained } from "./merge-keep.ts";
 import { type MergeKey, MergeKeys } from "./merge-keys.ts";
-import { imageOf } from "./page-image.ts";
+import { imageOf, packed } from "./page-image.ts";
 import type { PageReader } from "./read-page.ts";
 
 /** Moments between which a crash must lose nothing; tests throw there. */
@@ -89,6 +89,8 @@ export class MergeJob {
   private readonly sequence: number;
   private readonly done: LayerEntry[] = [];
   private readonly keysMax: number;
+  /** Bytes of a key's versions, about. */
+  private readonly keyBytes: number;
   private work: KeyWork[] = [];
   private pending: PendingImage[] = [];
   private surveyed = false;
@@ -115,8 +117,8 @@ export class MergeJob {
     const readBytes = entries.reduce((sum, { bytes }) => sum + bytes, 0);
     const keys = entries.reduce((sum, entry) => sum + entry.keys, 0);
     // So many keys fill a layer, about; its filter is made for them.
-    const perKey = Math.max(readBytes / Math.max(keys, 1), 16);
-    this.keysMax = Math.min(keys, Math.ceil((1.5 * MERGED_LAYER_BYTES_MAX) / perKey)) + 1;
+    this.keyBytes = Math.max(readBytes / Math.max(keys, 1), 16);
+    this.keysMax = Math.min(keys, Math.ceil((1.5 * MERGED_LAYER_BYTES_MAX) / this.keyBytes)) + 1;
     this.counts = { readBytes, writtenBytes: 0, droppedVersions: 0, keptVersions: 0, images: 0 };
     options.fault("begun");
   }
@@ -234,7 +236,7 @@ export class MergeJob {
     if (this.writer === undefined) {
       const path = `${directory}/merge-${number.toString(16)}-${this.done.length}.tmp`;
       const bytes = 2 * MERGED_LAYER_BYTES_MAX + this.counts.readBytes;
-      this.writer = files.create(path, timeline, this.keysMax, bytes);
+      this.writer = files.create(path, timeline, this.keysMax, bytes, this.keyBytes);
       this.writerBytes = this.writerKeys = 0;
     }
     const { writer } = this;
@@ -313,8 +315,9 @@ export class MergeJob {
       this.writerKeys++;
       this.writerBytes += 64;
     }
-    writer.add(version);
+    const kept = packed(version);
+    writer.add(kept);
     counts.keptVersions++;
-    this.writerBytes += version.length + 8;
+    this.writerBytes += kept.length + 8;
   }
 }

@@ -3,15 +3,18 @@
 import { PAGE_BYTES } from "../core/page.ts";
 import { VERSION, VERSION_FLAG, type Version } from "../core/version.ts";
 import type { Lsn } from "../core/lsn.ts";
-import { lz4Bound, lz4Compress } from "../protocol/wal/lz4-compress.ts";
+import { lz4Compress } from "../protocol/wal/lz4-compress.ts";
 
 // bufpage.h: pd_lower and pd_upper, and the header's size.
 const PD_LOWER_AT = 12;
 const PD_UPPER_AT = 14;
 const PAGE_HEADER_BYTES = 24;
 
-/** An LMDB page less its header: what fits in one costs one. */
+const COMPRESSED = VERSION_FLAG.PGLZ | VERSION_FLAG.LZ4 | VERSION_FLAG.ZSTD;
+/** A shorter image stays as it is: an entry costs some tens of bytes anyhow. */
 const WORTH_BYTES = 256;
+/** An image is kept compressed when it has at most this part of its length then: decompression is what reading it costs. */
+const WORTH_PART = 7 / 8;
 
 /** The version; its bytes are memory of its own. pd_lsn is the page's own: nothing is stamped. */
 export function imageOf(page: Uint8Array, lsn: Lsn): Version {
@@ -20,14 +23,22 @@ export function imageOf(page: Uint8Array, lsn: Lsn): Version {
   plain.set(page.subarray(0, holeOffset));
   plain.set(page.subarray(holeOffset + holeLength, PAGE_BYTES), holeOffset);
   const image = { type: VERSION.IMAGE, lsn, holeOffset, holeLength, start: 0 };
-  if (plain.length > WORTH_BYTES) {
-    const out = new Uint8Array(lz4Bound(plain.length));
-    const length = lz4Compress(plain, out);
-    if (length < plain.length) {
-      return { ...image, flags: VERSION_FLAG.LZ4, bytes: out.slice(0, length), length };
-    }
-  }
-  return { ...image, flags: 0, bytes: plain, length: plain.length };
+  return packed({ ...image, flags: 0, bytes: plain, length: plain.length });
+}
+
+/** The version as it is kept for long: an image that is not compressed yet is, if that is worth it. */
+export function packed(version: Version): Version {
+  const { type, flags, bytes, start, length } = version;
+  if (type !== VERSION.IMAGE || (flags & COMPRESSED) !== 0 || length <= WORTH_BYTES) return version;
+  const block = lz4Compress(bytes.subarray(start, start + length));
+  if (block.length > length * WORTH_PART) return version;
+  return {
+    ...version,
+    flags: flags | VERSION_FLAG.LZ4,
+    bytes: block,
+    start: 0,
+    length: block.length,
+  };
 }
 
 /** The zeros between pd_lower and pd_upper of a standard page; all of a page of zeros. */

@@ -69,7 +69,8 @@ export class SealJob {
     const { layer, timeline, fault, files } = this.options;
     if (this.done) return false;
     if (this.writer === undefined || this.cursor === undefined) {
-      this.writer = files.create(`${this.path}.tmp`, timeline, layer.keyCount, layer.bytes);
+      const { bytes, keyCount } = layer;
+      this.writer = files.create(`${this.path}.tmp`, timeline, keyCount, bytes, bytes / keyCount);
       this.cursor = layer.cursor();
       fault("begun");
     }

@@ -249,14 +249,26 @@ export class OpenFiles implements LayerFiles {
 
   /** Compares the file with its checksum off the event loop, so that its first reader need not. Throws StoreCorrupt. */
   async verify(path: string, facts: FileFacts): Promise<void> {
-    let found: FileFacts;
     try {
-      found = await sumFile(path);
+      let found: FileFacts;
+      try {
+        found = await sumFile(path);
+      } catch (cause) {
+        throw readError(path, cause);
+      }
+      compare(path, found, facts);
     } catch (cause) {
-      throw readError(path, cause);
+      const mtimeMs = fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+      if (cause instanceof StoreCorrupt) this.rejected.set(path, { mtimeMs, error: cause });
+      throw cause;
     }
-    compare(path, found, facts);
     this.verified.add(path);
+    this.rejected.delete(path);
+  }
+
+  /** Why the file as a whole was found damaged, when it was last looked at. */
+  damageOf(path: string): string | undefined {
+    return this.rejected.get(path)?.error.reason;
   }
 
   /** This process has just written the file and read it back. */
@@ -284,8 +296,8 @@ export class OpenFiles implements LayerFiles {
     }
   }
 
-  create(path: string, timeline: string, keysMax: number, sourceBytes: number): LayerWriter {
-    return new LayerWriter(path, timeline, keysMax, sourceBytes);
+  create(...[path, timeline, keysMax, sourceBytes, keyBytes]: CreateArgs): LayerWriter {
+    return new LayerWriter(path, timeline, keysMax, sourceBytes, keyBytes);
   }
 
   publish(from: string, to: string): Promise<void> {
@@ -300,6 +312,8 @@ export class OpenFiles implements LayerFiles {
     return new LmdbLayer(path, facts, this);
   }
 }
+
+type CreateArgs = Parameters<LayerFiles["create"]>;
 
 function compare(path: string, found: FileFacts, facts: FileFacts): void {
   if (found.bytes !== facts.bytes) {

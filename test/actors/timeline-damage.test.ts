@@ -100,6 +100,9 @@ describe("a sealed layer", () => {
       expect(said).toContain(path.basename(older));
       expect(said).toMatch(/restore it from backup/);
       expect(await world.fill(105)).toBe(105);
+      expect(world.main.store!.map.damaged).toEqual([
+        { file: path.basename(older), reason: expect.stringMatching(why) },
+      ]);
       // It goes on taking in WAL, and what is new can be read.
       const end = wal.end;
       wal.add(pageImage(5, 77));
@@ -108,6 +111,24 @@ describe("a sealed layer", () => {
       expect(world.crashes).toEqual([]);
     },
   );
+
+  test("that nobody reads is found damaged after loading, is named, and is whole again when put back", async () => {
+    const [older] = await twoLayers();
+    await world.close();
+    const bytes = fs.readFileSync(older);
+    changeByte(older, bytes.length / 2);
+    world = new TimelineWorld(dataDir);
+    await world.loaded();
+    const damaged = () => world.main.store!.map.damaged;
+    await until("the damage is found", () => damaged().length > 0);
+    expect(damaged()).toEqual([
+      { file: path.basename(older), reason: "the file does not match its checksum" },
+    ]);
+    fs.writeFileSync(older, bytes);
+    fs.utimesSync(older, 1, 1);
+    expect(await world.fill(5)).toBe(5);
+    expect(damaged()).toEqual([]);
+  });
 
   test.each(damages)(
     "%s, that everything needs: the timeline is broken and names it",

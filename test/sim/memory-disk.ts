@@ -207,6 +207,7 @@ class MemoryStoredLayer implements StoredLayer {
   readonly firstLsn: Lsn;
   readonly lastLsn: Lsn;
   readonly versions: number;
+  readonly damage = undefined;
   private readonly keys: () => readonly StoredKey[];
 
   constructor(path: string, facts: LayerFacts, keys: () => readonly StoredKey[]) {

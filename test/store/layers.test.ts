@@ -4,6 +4,7 @@ import { BlockPool } from "../../src/core/arena.ts";
 import { GroupTable, KIND } from "../../src/core/key.ts";
 import { ARENA_CHUNK_BYTES, RUN_TRUST_MS } from "../../src/core/limits.ts";
 import { LSN_MAX, type Lsn } from "../../src/core/lsn.ts";
+import { PAGE_BYTES } from "../../src/core/page.ts";
 import { LayerWriter } from "../../src/store/layer-writer.ts";
 import { LmdbLayer } from "../../src/store/lmdb-layer.ts";
 import { MemoryLayer } from "../../src/store/memory-layer.ts";
@@ -22,16 +23,18 @@ const sealedLayer = (
   puts: readonly Put[],
   directory: string,
   files: OpenFiles,
-): Promise<LmdbLayer> => sealedFrom(memoryLayer(puts), directory, files);
+  keyBytes?: number,
+): Promise<LmdbLayer> => sealedFrom(memoryLayer(puts), directory, files, keyBytes);
 
 /** Writes a layer whole and reads it from its file. */
 async function sealedFrom(
   memory: MemoryLayer,
   directory: string,
   files: OpenFiles,
+  keyBytes = 100,
 ): Promise<LmdbLayer> {
   const path = `${directory}/test.layer`;
-  const writer = new LayerWriter(path, "test", memory.keyCount, memory.bytes);
+  const writer = new LayerWriter(path, "test", memory.keyCount, memory.bytes, keyBytes);
   const cursor = memory.cursor();
   writer.turn(() => {
     while (cursor.next()) {
@@ -51,19 +54,22 @@ const withMemory: WithLayer = async (puts, use) => {
   await use(memoryLayer(puts));
 };
 
-const withLmdb: WithLayer = (puts, use) =>
-  inScratch(async (directory) => {
-    if (puts.length === 0) return; // an empty layer is never sealed
-    const files = new OpenFiles();
-    try {
-      await use(await sealedLayer(puts, directory, files));
-    } finally {
-      files.closeAll();
-    }
-  });
+const withLmdb =
+  (keyBytes: number): WithLayer =>
+  (puts, use) =>
+    inScratch(async (directory) => {
+      if (puts.length === 0) return; // an empty layer is never sealed
+      const files = new OpenFiles();
+      try {
+        await use(await sealedLayer(puts, directory, files, keyBytes));
+      } finally {
+        files.closeAll();
+      }
+    });
 
 layerSuite("memory layer", withMemory, 20);
-layerSuite("LMDB layer", withLmdb, 15);
+layerSuite("LMDB layer", withLmdb(100), 15);
+layerSuite("LMDB layer of long values", withLmdb(8_000), 15);
 
 const GROUP = { kind: KIND.PAGE, a: 1, b: 2, c: 3, d: 0 } as const;
 
@@ -225,5 +231,24 @@ test("a run that was compared with its checksum is compared again when that is a
     expect(() => read(1)).toThrow("does not match its checksum");
     now = RUN_TRUST_MS;
     expect(() => read(0)).toThrow("does not match its checksum");
+    files.closeAll();
+  }));
+
+test("pages that do not compress take little more than their size", () =>
+  inScratch(async (directory) => {
+    const memory = new MemoryLayer(new GroupTable());
+    const id = memory.groups.id(GROUP.kind, GROUP.a, GROUP.b, GROUP.c, GROUP.d);
+    const pages = 500;
+    for (let block = 0; block < pages; block++) {
+      memory.arena.reserve(PAGE_BYTES);
+      const { chunk, used } = memory.arena;
+      crypto.getRandomValues(chunk.bytes.subarray(used, used + PAGE_BYTES));
+      memory.arena.commit(PAGE_BYTES);
+      memory.putImage(id, block, 100, 0, chunk, used, PAGE_BYTES, 0, 0);
+    }
+    const files = new OpenFiles();
+    const layer = await sealedFrom(memory, directory, files, memory.bytes / memory.keyCount);
+    expect(fs.statSync(layer.path).size / (pages * PAGE_BYTES)).toBeLessThan(1.1);
+    layer.check((invariant, where, found) => expect([invariant, where, found]).toEqual([]));
     files.closeAll();
   }));

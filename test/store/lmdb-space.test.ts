@@ -75,7 +75,7 @@ test("a layer and a catalog that cannot begin are errors, and the process lives"
       import { LayerWriter } from "${root}/src/store/layer-writer.ts";
       for (const open of [
         () => new Catalog("${directory}/disk/catalog"),
-        () => new LayerWriter("${directory}/disk/layer", "t", 10, 1000),
+        () => new LayerWriter("${directory}/disk/layer", "t", 10, 1000, 100),
       ]) {
         try { open(); console.log("opened"); } catch (error) { console.log(error.name); }
       }`;

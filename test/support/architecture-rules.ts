@@ -23,7 +23,7 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   "src/core/": { from: ["src/core/"], packages: [] },
   "src/protocol/": {
     from: ["src/core/", "src/protocol/"],
-    packages: ["typebox", "@node-rs/crc32", "fzstd"],
+    packages: ["typebox", "@node-rs/crc32", "fzstd", "lz4-napi"],
   },
   "src/store/": {
     from: ["src/core/", "src/protocol/", "src/store/"],

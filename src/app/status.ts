@@ -85,6 +85,7 @@ export function statusOf(facts: StatusFacts): Status {
     rss_bytes: process.memoryUsage.rss(),
     open_layers_bytes: facts.budget.bytes,
     redo: { processes: facts.redoProcesses, ...facts.redoCounts },
+    alarms: alarmsOf(facts.directory),
     timelines,
     tree: facts.tree.map((node) => ({
       path: node.path,
@@ -94,4 +95,19 @@ export function statusOf(facts: StatusFacts): Status {
       since: formatTime(node.sinceMs * 1000),
     })),
   };
+}
+
+/** Tenants that cannot be opened, WAL that waits (a full disk, a source that is no more), merges that fail. */
+function alarmsOf({ tenants, unusable }: Directory): readonly string[] {
+  const alarms = [...unusable].map(([id, why]) => `tenant ${id}: ${why}`);
+  for (const { timelines } of tenants.values()) {
+    for (const { entry, facts, merge } of timelines.values()) {
+      const { stalled, phase } = facts;
+      const broken = phase.kind === "broken" ? phase.reason : undefined;
+      for (const why of [broken, stalled, merge?.().failure]) {
+        if (why !== undefined) alarms.push(`timeline "${entry.name}": ${why}`);
+      }
+    }
+  }
+  return alarms;
 }

@@ -35,6 +35,7 @@ function statusWords(status: Status): string {
     `  data          ${status.data_dir}`,
     `  memory        ${formatBytes(status.rss_bytes)}, open layers ${formatBytes(status.open_layers_bytes)}`,
     `  redo          ${redo.processes} processes, ${redo.pages} pages, ${redo.failures} failures, ${redo.queued} queued`,
+    ...status.alarms.map((alarm) => `  ALARM         ${alarm}`),
     "",
     timelines(status),
     ...alarms(status.timelines),

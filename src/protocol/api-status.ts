@@ -54,6 +54,8 @@ export const Status = Type.Object({
     pages: Type.Number(),
     failures: Type.Number(),
   }),
+  /** What somebody has to see to: one sentence each, with the timeline, the reason and the remedy. */
+  alarms: Type.Array(Type.String()),
   timelines: Type.Array(TimelineSummary),
   tree: Type.Array(TreeNodeInfo),
 });

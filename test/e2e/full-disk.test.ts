@@ -56,6 +56,7 @@ test("a full disk: WAL waits, reads are answered, what cannot be kept is refused
   expect(reason).toMatch(
     /no space left to write .*\/wal\/.*; free disk space, then it goes on by itself/,
   );
+  expect((await server.client.status()).alarms).toEqual([`timeline "main": ${reason}`]);
   const waiting = await server.client.timeline("main");
   expect(waiting.state).toBe("Active");
 
@@ -74,8 +75,10 @@ test("a full disk: WAL waits, reads are answered, what cannot be kept is refused
   const late = await valueOf(compute.uri, FLUSHED);
   await server.reached("main", ({ positions }) => Lsn.parse(positions.durable) >= Lsn.parse(late));
   await until("nothing is waited for", async () => (await source()).reason === undefined);
-  expect((await server.client.status()).pid, "the same process").toBe(status.pid);
+  const after = await server.client.status();
+  expect(after.pid, "the same process").toBe(status.pid);
   await until("a layer is sealed", () => server.client.checkpoint("main").catch(() => undefined));
+  await until("no alarm is left", async () => (await server.client.status()).alarms.length === 0);
   await server.client.createTimeline({ name: "branch", ancestor_name: "main" });
   expect(await server.client.check()).toMatchObject({ problems: [] });
 

@@ -303,6 +303,7 @@ function statusOf(timelines: Map<string, TimelineInfo>): Status {
     http: "http://127.0.0.1:9898",
     rss_bytes: 100,
     open_layers_bytes: 50,
+    alarms: [],
     redo: { processes: 2, queued: 0, pages: 7, failures: 1 },
     timelines: [...timelines.values()],
     tree: [

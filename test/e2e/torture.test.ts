@@ -12,11 +12,17 @@ test("a compute without disks that is killed loses and invents nothing", async (
     await rounds.begin();
     await rounds.round(1_500, "compute");
     await rounds.round(1_000, "both");
+    await rounds.round(500, "place");
     await rounds.end();
   } finally {
     await rounds.cleanup();
   }
   expect(rounds.report.problems).toEqual([]);
-  expect(rounds.report).toMatchObject({ rounds: 2, computeKills: 2, serverKills: 1 });
+  expect(rounds.report).toMatchObject({
+    rounds: 3,
+    computeKills: 2,
+    serverKills: 1,
+    replacements: 1,
+  });
   expect(rounds.report.acknowledged).toBeGreaterThan(0);
 });

@@ -1,5 +1,5 @@
 // A compute without disks, with hardly any memory, under the load of torture-client.ts; it, the page
-// server, or both are killed at random. After each kill nothing acknowledged may be missing, nothing may be
+// server, or both are killed at random, or another compute takes its place. After each of these nothing acknowledged may be missing, nothing may be
 // there that was never tried, and the sum of all balances is what it was.
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -11,7 +11,7 @@ import { Random as Chance } from "./random.ts";
 import { ServerUnderTest } from "./server.ts";
 import { SETUP, TOTAL, TortureClient } from "./torture-client.ts";
 
-const VICTIMS = ["compute", "page server", "both"] as const;
+const VICTIMS = ["compute", "page server", "both", "place"] as const;
 export type Victim = (typeof VICTIMS)[number];
 const CLIENTS = 4;
 const POLL_MS = 20;
@@ -28,12 +28,15 @@ export interface TortureReport {
   acknowledged: number;
   computeKills: number;
   serverKills: number;
+  /** Another compute was started while it ran. */
+  replacements: number;
   readonly problems: string[];
 }
 
 export class TortureRounds {
   readonly report: TortureReport = {
     ...{ rounds: 0, transactions: 0, acknowledged: 0, computeKills: 0, serverKills: 0 },
+    replacements: 0,
     problems: [],
   };
   private readonly random: Random;
@@ -62,8 +65,8 @@ export class TortureRounds {
     await this.boot();
   }
 
-  private async boot(): Promise<void> {
-    const request = { timeline: "main", settings: SETTINGS };
+  private async boot(replace = false): Promise<void> {
+    const request = { timeline: "main", settings: SETTINGS, replace };
     const job = await this.server.done(await this.server.client.startCompute(request));
     this.compute = job.result!.compute!;
   }
@@ -77,34 +80,40 @@ export class TortureRounds {
     ms: number,
     victim: Victim = VICTIMS[this.random.between(0, VICTIMS.length)]!,
   ): Promise<void> {
+    const ofServer = victim === "page server" || victim === "both";
+    const ofCompute = victim === "compute" || victim === "both";
     let down = false;
     const work = this.clients.map((client) => client.work(this.compute.uri, () => down));
     await sleep(ms);
-    if (victim !== "compute") {
+    if (ofServer) {
       await this.server.kill();
       this.report.serverKills++;
       await sleep(this.random.between(0, 500));
     }
-    if (victim !== "page server") {
-      down = true;
+    if (victim !== "page server") down = true;
+    if (ofCompute) {
       process.kill((await findCompute(this.compute.dir))!.pid, "SIGKILL");
       this.report.computeKills++;
     }
-    if (victim !== "compute") await this.server.start();
+    if (ofServer) await this.server.start();
+    if (victim === "place") {
+      this.report.replacements++;
+      await this.boot(true);
+    }
     if (victim === "page server") {
       // The queries that waited go on.
       await sleep(ms / 2);
       for (const client of this.clients) client.stop();
     }
     await Promise.all(work);
-    if (victim !== "page server") {
+    if (ofCompute) {
       while ((await findCompute(this.compute.dir)) !== undefined) await sleep(POLL_MS);
       await this.stop();
       await this.boot();
     }
-    await this.check(`after the kill of ${victim}`);
+    await this.check(`after the loss of ${victim}`);
     this.report.rounds++;
-    this.say(`round ${this.report.rounds}: ${victim} killed after ${ms} ms; ${this.describe()}`);
+    this.say(`round ${this.report.rounds}: ${victim} lost after ${ms} ms; ${this.describe()}`);
   }
 
   private async check(when: string): Promise<void> {

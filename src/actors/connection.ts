@@ -13,6 +13,7 @@ import {
   HANDSHAKE_MS_MAX,
   SEND_STALL_MS_MAX,
 } from "../core/limits.ts";
+import type { FairShare } from "../core/fair-share.ts";
 import type { Claims } from "../core/permission.ts";
 import { type Result, err } from "../core/result.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
@@ -64,6 +65,8 @@ export interface ConnectionDeps {
   readonly tls?: LinkTls | undefined;
   readonly log: Log;
   readonly slabs: SlabPool;
+  readonly fair: FairShare;
+  readonly onLoggedIn?: () => void;
   readonly deadlines: ConnectionDeadlines;
 }
 
@@ -198,6 +201,7 @@ class Connection {
     this.handshake = undefined;
     this.commands.claims = step.claims;
     this.compute = parseComputeOptions(step.parameters);
+    this.deps.onLoggedIn?.();
     const application = step.parameters.get("application_name");
     if (application !== undefined) this.log = this.log.child({ application });
     this.log.debug("connected");
@@ -273,6 +277,8 @@ class Connection {
     this.stream = new PageStream(command.version, {
       outbox: this.outbox,
       slabs: this.deps.slabs,
+      fair: this.deps.fair,
+      tenant: command.tenant,
       timeline: command.timeline,
       compute: this.compute,
       resolve: () => this.deps.resolve(command.tenant, command.timeline),
@@ -388,6 +394,7 @@ class Connection {
     this.outbox.close(new Error("the link is closed"));
     this.link.endSoon();
     this.held = [];
+    this.stream?.close();
     this.stream = undefined;
   }
 }

@@ -3,7 +3,14 @@
 // opened before, by whoever starts the tree, so that a port in use is an error of the start.
 
 import { unreachable } from "../core/assert.ts";
-import { CLOSE_GRACE_MS, CONNECTIONS_MAX, SLAB_POOL_BYTES_MAX } from "../core/limits.ts";
+import { FairShare } from "../core/fair-share.ts";
+import {
+  CLOSE_GRACE_MS,
+  CONNECTIONS_MAX,
+  LOGINS_MAX,
+  SLAB_POOL_BYTES_MAX,
+  TENANT_WORK_MS,
+} from "../core/limits.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { SlabPool } from "../core/slab-pool.ts";
 import { meters } from "../io/meters.ts";
@@ -30,12 +37,15 @@ export interface ConnectionsDeps {
   readonly tls?: LinkTls | undefined;
   readonly log: Log;
   readonly connectionsMax?: number;
+  readonly loginsMax?: number;
   readonly deadlines?: ConnectionDeadlines;
 }
 
 /** Links of one life of the actor; after a restart those of the life before are not counted. */
 interface Incarnation {
   live: number;
+  /** Those that have not logged in, oldest first. */
+  readonly logins: Set<Link>;
 }
 
 /** Starts taking links from `deps.listener`. */
@@ -47,6 +57,7 @@ export function spawnConnections(
   const connection = {
     ...deps,
     slabs: new SlabPool(SLAB_POOL_BYTES_MAX),
+    fair: new FairShare(() => performance.now()),
     deadlines: deps.deadlines ?? DEADLINES,
   };
   const limit = deps.connectionsMax ?? CONNECTIONS_MAX;
@@ -60,10 +71,15 @@ export function spawnConnections(
     }
     state.live++;
     meters.connectionsOpened++;
-    spawnConnection(self.scope, `connection-${++accepted}`, link, connection, () => {
+    state.logins.add(link);
+    const onLoggedIn = (): void => void state.logins.delete(link);
+    const linkDeps = { ...connection, onLoggedIn };
+    spawnConnection(self.scope, `connection-${++accepted}`, link, linkDeps, () => {
+      state.logins.delete(link);
       meters.connectionsClosed++;
       self.tell({ kind: "gone", of: state });
     });
+    cutOldestLogin(state, deps);
   };
 
   return spawn<Incarnation, ConnectionsMsg>(parent, {
@@ -74,7 +90,13 @@ export function spawnConnections(
         if (self.stopped()) link.destroy();
         else self.tell({ kind: "accepted", link });
       });
-      return { live: 0 };
+      const tick = (): void => {
+        if (self.stopped()) return;
+        connection.fair.tick();
+        after(TENANT_WORK_MS, tick);
+      };
+      tick();
+      return { live: 0, logins: new Set() };
     },
     handle: (state, msg, self) => {
       switch (msg.kind) {
@@ -93,6 +115,17 @@ export function spawnConnections(
     },
     afterStop: () => deps.listener.setHandler(undefined),
   });
+}
+
+/** Who holds many links without ever logging in keeps nobody out. */
+function cutOldestLogin({ logins }: Incarnation, { log, loginsMax }: ConnectionsDeps): void {
+  if (logins.size <= (loginsMax ?? LOGINS_MAX)) return;
+  const [oldest] = logins;
+  if (oldest === undefined) return;
+  logins.delete(oldest);
+  meters.connectionsRefused++;
+  log.warn({ peer: oldest.peer }, "too many connections without a login; the oldest is cut");
+  oldest.destroy();
 }
 
 /**

@@ -4,6 +4,7 @@
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { PageAnswer } from "../core/page-batch.ts";
 import { readErrorText } from "../core/errors.ts";
+import type { FairShare } from "../core/fair-share.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import { countReads, meters } from "../io/meters.ts";
 import type { ComputeOptions } from "../protocol/compute-options.ts";
@@ -34,6 +35,9 @@ export type ResolveTimeline = (tenant: TenantId, timeline: TimelineId) => Timeli
 export interface PageStreamHost {
   readonly outbox: Outbox;
   readonly slabs: SlabPool;
+  /** Whose turn it is, between tenants. */
+  readonly fair: FairShare;
+  readonly tenant: TenantId;
   readonly timeline: TimelineId;
   /** What the compute at the other end said of itself. */
   readonly compute: ComputeOptions;
@@ -51,6 +55,9 @@ export class PageStream {
   private readonly version: PagestreamVersion;
   private readonly builder: BatchBuilder;
   private timeline: ActorRef<TimelineMsg> | undefined;
+  /** Ends of what is owed: the link may go before its answers come. */
+  private readonly owed = new Set<() => void>();
+  private hungry = false;
 
   constructor(version: PagestreamVersion, host: PageStreamHost) {
     this.version = version;
@@ -60,7 +67,24 @@ export class PageStream {
 
   /** Whether one more request may be taken. */
   get hasRoom(): boolean {
-    return this.builder.count < this.host.outbox.room;
+    const { outbox, fair, tenant } = this.host;
+    const { count } = this.builder;
+    if (count >= outbox.room) return false;
+    if (count < fair.room(tenant)) return true;
+    if (!this.hungry) {
+      this.hungry = true;
+      fair.whenRoom(tenant, () => {
+        this.hungry = false;
+        this.host.guarded(() => this.host.onRoom());
+      });
+    }
+    return false;
+  }
+
+  /** The link is gone, and what it asked for is nobody's any more. */
+  close(): void {
+    for (const end of this.owed) end();
+    this.owed.clear();
   }
 
   /** Takes one request. Throws MalformedInput if it cannot be decoded. */
@@ -87,14 +111,25 @@ export class PageStream {
       else host.onUnusable(timeline.error.kind);
       return;
     }
-    timeline.tell({
-      kind: "read",
-      batch: open.batch,
-      ...host.compute,
-      reply: {
-        answer: (answers) => host.guarded(() => this.onAnswers(slot, open, answers, askedMs)),
-      },
-    });
+    const { batch } = open;
+    const begin = (): void =>
+      timeline.tell({
+        kind: "read",
+        batch,
+        ...host.compute,
+        reply: {
+          answer: (answers) => {
+            end();
+            host.guarded(() => this.onAnswers(slot, open, answers, askedMs));
+          },
+        },
+      });
+    const finish = host.fair.add(host.tenant, batch.requests.length, begin);
+    const end = (): void => {
+      this.owed.delete(end);
+      finish();
+    };
+    this.owed.add(end);
   }
 
   /** The directory is asked again when the timeline has stopped, or was not there. */

@@ -39,6 +39,18 @@ export const WAIT_LSN_POLL_MS = 20;
 
 /** Requests of one connection that are being answered; beyond it the socket is not read. */
 export const REQUESTS_IN_FLIGHT_MAX = 1_024;
+/** Requests of one tenant that are being answered; beyond it its sockets are not read. 64 MiB of pages. */
+export const TENANT_REQUESTS_MAX = 8_192;
+/** Requests of one tenant at work at a time while others ask too: enough to keep redo processes busy, little for others to stand behind. */
+export const TENANT_SHARE_REQUESTS = 64;
+/** A tenant that has asked within this time, ms, is one that others share with. */
+export const TENANT_ACTIVE_MS = 1_000;
+/** Requests that began this long ago, ms, wait for WAL, not for a processor: they hold nobody back. */
+export const TENANT_WORK_MS = 50;
+/** Links that have not logged in; beyond it the oldest of them is cut. A login takes milliseconds; what takes longer in such numbers is no login. */
+export const LOGINS_MAX = 500;
+/** Connections to the management API at once. */
+export const HTTP_CONNECTIONS_MAX = 1_000;
 /** Bytes of answers a slow reader may leave unread before its socket is not read, bytes. */
 export const UNSENT_BYTES_MAX = 4 * MiB;
 /** A startup packet longer than this is not one: PostgreSQL's MAX_STARTUP_PACKET_LENGTH, bytes. */

@@ -16,6 +16,7 @@ import Fastify, {
 } from "fastify";
 import { type AuditEntry, type CheckToken, type RouteInfo, authorize } from "./authorize.ts";
 import { type StaticFiles, dashboardRoutes } from "./dashboard.ts";
+import { HTTP_CONNECTIONS_MAX } from "../core/limits.ts";
 import { described } from "./describe.ts";
 import { errorBody, thrownToHttp } from "./errors.ts";
 import type { Management } from "./management.ts";
@@ -86,10 +87,15 @@ export async function startHttp(management: Management, options: HttpOptions): P
 /** Node's HTTP server, inside TLS if there is a certificate; then requests in clear are cut off. */
 function createServer(tls: HttpTls | undefined, handler: http.RequestListener): http.Server {
   const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS };
-  if (tls === undefined) return http.createServer(limits, handler);
+  if (tls === undefined) return bounded(http.createServer(limits, handler));
   const secure = { ...tls.material, handshakeTimeout: REQUEST_TIMEOUT_MS };
   const server = https.createServer({ ...limits, ...secure }, handler);
   tls.changed((material) => server.setSecureContext(material));
+  return bounded(server);
+}
+
+function bounded(server: http.Server): http.Server {
+  server.maxConnections = HTTP_CONNECTIONS_MAX;
   return server;
 }
 

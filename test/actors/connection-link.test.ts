@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { DEADLINES, spawnConnection } from "../../src/actors/connection.ts";
 import { type ActorSystem, startSystem } from "../../src/actors/runtime.ts";
+import { FairShare } from "../../src/core/fair-share.ts";
 import { SlabPool } from "../../src/core/slab-pool.ts";
 import type { Link, LinkHandlers } from "../../src/io/listener.ts";
 import { createLog } from "../../src/io/log.ts";
@@ -56,6 +57,7 @@ function connect(lines: string[] = []): HandLink {
     authenticate: trust,
     log: createLog({ level: "info", to: { write: (line) => lines.push(line) }, pretty: false }),
     slabs: new SlabPool(0),
+    fair: new FairShare(() => 0),
     deadlines: DEADLINES,
   };
   spawnConnection(system.root, "connection", link, deps, () => (gone = true));

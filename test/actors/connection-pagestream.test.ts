@@ -1,3 +1,4 @@
+import net from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { REQUESTS_IN_FLIGHT_MAX, UNSENT_BYTES_MAX } from "../../src/core/limits.ts";
 import { LSN_MAX, Lsn } from "../../src/core/lsn.ts";
@@ -419,4 +420,19 @@ test("a timeline id that nobody has", async () => {
     new RequestError(`Not found: timeline ${MISSING}`),
   );
   await client.close();
+});
+
+test("who connects and never logs in keeps nobody out: the oldest is cut", async () => {
+  await start({ loginsMax: 3 });
+  const { port } = service!;
+  const { client, stream } = await open();
+  const silent = Array.from({ length: 5 }, () => net.connect({ port, host: "127.0.0.1" }));
+  const cut = silent.map((socket) => new Promise((gone) => socket.once("close", gone)));
+  await Promise.all([cut[0], cut[1]]);
+  expect(silent.map((socket) => socket.closed)).toEqual([true, true, false, false, false]);
+  // Those who have logged in are not among them, and others still may.
+  expectBytes(await stream.getPage(rel, 7, AT), memoryPage(rel, 7, AT.lsn));
+  await client.close();
+  await (await PageClient.connect({ port })).close();
+  for (const socket of silent) socket.destroy();
 });

@@ -22,6 +22,7 @@ export interface PageServiceOptions extends MemoryTimelineOptions {
   readonly authenticate?: Authenticate;
   readonly tls?: LinkTls;
   readonly connectionsMax?: number;
+  readonly loginsMax?: number;
   readonly deadlines?: Partial<ConnectionDeadlines>;
   /** The lookup of TIMELINE fails with this while it is set. */
   readonly lookup?: () => LookupError | undefined;
@@ -72,6 +73,7 @@ export async function startPageService(options: PageServiceOptions = {}): Promis
       authenticate: options.authenticate ?? trust,
       tls: options.tls,
       log,
+      ...(options.loginsMax === undefined ? {} : { loginsMax: options.loginsMax }),
       ...(options.connectionsMax === undefined ? {} : { connectionsMax: options.connectionsMax }),
       deadlines: { ...DEADLINES, ...options.deadlines },
     },

@@ -8,6 +8,7 @@ import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { PageAnswer, PageRequest } from "../core/page-batch.ts";
 import { type ReadPlan, planRead } from "../core/request-lsn.ts";
 import { err, ok } from "../core/result.ts";
+import { meters } from "../io/meters.ts";
 import { StoreCorrupt } from "../store/store-errors.ts";
 import { findBoundary } from "./timeline-boundary.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
@@ -89,13 +90,22 @@ export function backup(state: TimelineState, msg: BackupMsg, waitedMs?: number):
 
 /** Answers those whose LSN has come. */
 export function wake(state: TimelineState): void {
-  for (const { who } of state.waiters.ready(state.readable.last)) again(state, who);
+  const ready = state.waiters.ready(state.readable.last);
+  if (ready.length === 0) return;
+  const nowMs = state.deps.clock.steadyMs();
+  for (const { who, parkedMs } of ready) {
+    meters.lsnWaitNs.record((nowMs - parkedMs) * 1e6);
+    again(state, who);
+  }
 }
 
 /** Answers those whose deadline has passed. */
 export function expire(state: TimelineState): void {
   const nowMs = state.deps.clock.steadyMs();
-  for (const { who, parkedMs } of state.waiters.expired(nowMs)) again(state, who, nowMs - parkedMs);
+  for (const { who, parkedMs } of state.waiters.expired(nowMs)) {
+    meters.lsnWaitNs.record((nowMs - parkedMs) * 1e6);
+    again(state, who, nowMs - parkedMs);
+  }
 }
 
 /** Refuses all who wait. */

@@ -49,6 +49,7 @@ export interface ManagementDeps {
   readonly imports: Imports;
   readonly status: () => Status;
   readonly reload: Management["reload"];
+  readonly certificateEndsMs: () => number | undefined;
   readonly shutdown: () => void;
 }
 
@@ -132,7 +133,11 @@ export function createManagement(deps: ManagementDeps): Management {
 function ofTheServer(
   deps: ManagementDeps,
 ): Pick<Management, "status" | "metrics" | "reload" | "shutdown"> {
-  const metrics = metricsSource(deps.status);
+  const metrics = metricsSource(deps.status, {
+    directory: deps.directory,
+    nowMs: deps.shared.clock.nowMs,
+    certificateEndsMs: deps.certificateEndsMs,
+  });
   return {
     status: () => Promise.resolve(ok(deps.status())),
     metrics: async () => ok(await metrics()),

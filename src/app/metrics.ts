@@ -3,6 +3,7 @@
 
 import { statfsSync } from "node:fs";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
+import type { Directory } from "../actors/directory.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Distribution, type Tally, meters } from "../io/meters.ts";
 import type { Status } from "../protocol/api-status.ts";
@@ -10,8 +11,16 @@ import type { Status } from "../protocol/api-status.ts";
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 const PREFIX = "pageserver_";
 
+/** What no status shows. */
+export interface LiveFacts {
+  readonly directory: Directory;
+  readonly nowMs: () => number;
+  /** The end of the certificate's validity, Unix ms; undefined: there is none. */
+  readonly certificateEndsMs: () => number | undefined;
+}
+
 /** Answers the text of all metrics. */
-export function metricsSource(status: () => Status): () => Promise<string> {
+export function metricsSource(status: () => Status, live: LiveFacts): () => Promise<string> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const setStatus = statusMetrics(registry);
@@ -37,8 +46,18 @@ export function metricsSource(status: () => Status): () => Promise<string> {
     of: meters.readRecords,
     unit: 1,
   });
+  distribution(registry, "lsn_wait_seconds", "Reads that waited for WAL", {
+    of: meters.lsnWaitNs,
+    unit: 1e9,
+  });
+  distribution(registry, "redo_seconds", "From asking for pages to be rebuilt to having them", {
+    of: meters.redoNs,
+    unit: 1e9,
+  });
+  const setLive = liveMetrics(registry, live);
   return () => {
     setStatus(status());
+    setLive();
     return registry.metrics();
   };
 }
@@ -147,5 +166,35 @@ function statusMetrics(registry: Registry): (status: Status) => void {
       if ("lag_bytes" in source && source.lag_bytes !== undefined)
         lag.set(labels, source.lag_bytes);
     }
+  };
+}
+
+/** Gauges of what the live tree knows. */
+function liveMetrics(registry: Registry, live: LiveFacts): () => void {
+  const { directory, nowMs, certificateEndsMs } = live;
+  const labelNames = ["tenant", "timeline"];
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `${PREFIX}${name}`, help, labelNames, registers: [registry] });
+  const layers = gauge("layers", "Sealed layers");
+  const bytes = gauge("layer_bytes", "Bytes of sealed layers");
+  const silent = gauge("wal_source_silent_seconds", "Since the WAL source was last heard");
+  const certificate = new Gauge({
+    ...{ name: `${PREFIX}certificate_end_seconds`, help: "End of the certificate, Unix time" },
+    registers: [registry],
+  });
+  return () => {
+    for (const one of [layers, bytes, silent]) one.reset();
+    for (const [tenant, { timelines }] of directory.tenants) {
+      for (const [timeline, { store, facts }] of timelines) {
+        const labels = { tenant, timeline };
+        if (store !== undefined) {
+          layers.set(labels, store.map.layers.length);
+          bytes.set(labels, store.sealedBytes);
+        }
+        const heardMs = facts.receiver?.lastMessageMs;
+        if (heardMs !== undefined) silent.set(labels, Math.max(0, nowMs() - heardMs) / 1000);
+      }
+    }
+    certificate.set((certificateEndsMs() ?? 0) / 1000);
   };
 }

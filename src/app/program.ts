@@ -124,6 +124,7 @@ async function start(
     ...{ shared, directory: shared.directory, tenants, programs, jobs, computes, imports },
     status: statusSource({ config, parts, tree, closers, url }),
     reload: login.reload,
+    certificateEndsMs: () => login.tls?.notAfterMs,
     shutdown: () => askStop("asked through the API"),
   });
   const http = await startHttp(management, {

@@ -3,6 +3,7 @@
 import type { Directory } from "../actors/directory.ts";
 import type { RedoPoolMsg } from "../actors/redo-pool.ts";
 import type { ActorRef, TreeNode } from "../actors/runtime.ts";
+import { meters } from "../io/meters.ts";
 import { formatTime } from "../core/time-text.ts";
 import type { Status } from "../protocol/api-status.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
@@ -26,12 +27,14 @@ export function countedRedo(
     tell: (msg) => {
       if (msg.kind !== "redo") return pool.tell(msg);
       const { requests, reply } = msg;
+      const askedMs = performance.now();
       counts.queued += requests.length;
       pool.tell({
         ...msg,
         reply: {
           answer: (results) => {
             counts.queued -= requests.length;
+            meters.redoNs.record((performance.now() - askedMs) * 1e6);
             counts.pages += results.length;
             for (const result of results) if (!result.ok) counts.failures++;
             reply.answer(results);

@@ -135,6 +135,10 @@ export const meters = {
   /** Pages that had been made before and were still there, and all others. */
   pageCacheHits: 0,
   pageCacheMisses: 0,
+  /** Reads that waited for WAL, and how long, nanoseconds. */
+  lsnWaitNs: new Distribution(WINDOW_MS),
+  /** From asking for pages to be rebuilt to having them, a batch, nanoseconds. */
+  redoNs: new Distribution(WINDOW_MS),
   /** Answers that were errors. */
   readErrors: 0,
   connectionsOpened: 0,

@@ -186,6 +186,16 @@ test("a compute without disks gets a token for its timeline, and nobody sees it"
     expect(value("pageserver_tokens_refused_total")).toBeGreaterThanOrEqual(1);
     expect(value('pageserver_timelines\\{state="Active"\\}')).toBe(1);
     expect(metrics).toContain('pageserver_read_seconds{quantile="0.999"}');
+    expect(
+      value(`pageserver_layers\\{tenant="[0-9a-f]+",timeline="${main.timeline_id}"\\}`),
+    ).toBeGreaterThan(0);
+    for (const name of [
+      "redo_seconds_count",
+      "lsn_wait_seconds_count",
+      "certificate_end_seconds",
+    ]) {
+      expect(value(`pageserver_${name}`)).toBeGreaterThanOrEqual(0);
+    }
     expect(metrics).toContain(`timeline="${main.timeline_id}",position="durable"`);
 
     // The head of every token: same algorithm, same key.

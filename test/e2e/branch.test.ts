@@ -121,7 +121,7 @@ describe("branches show what was, and go their own ways", () => {
     await expect(refused({ ancestor_start_lsn: "7F/0" })).rejects.toThrow(/above the last durable/);
     await expect(refused({ ancestor_start_lsn: "0/100" })).rejects.toThrow(/older than what main/);
     await expect(refused({ ancestor_start_timestamp: "2001-01-01T00:00:00Z" })).rejects.toThrow(
-      /no commit that old/,
+      /older than what "main" keeps: its cutoff/,
     );
     await expect(branch("main", "main")).rejects.toThrow(/exists already/);
     await expect(branch("never", "nobody")).rejects.toThrow(/"nobody" does not exist/);

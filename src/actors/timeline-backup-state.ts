@@ -23,6 +23,8 @@ export class TimelineBackup {
   deleted: ReadonlySet<string> = new Set();
   /** Layers that were put and that no manifest names yet. */
   readonly put = new Map<string, LayerObject>();
+  /** How many were put, ever: a turn that names some while others come must not hide those. */
+  puts = 0;
   turning = false;
   uploading = false;
   dueMs = 0;

@@ -60,7 +60,7 @@ function whatCounts(state: TimelineState): readonly unknown[] {
   const above = handle?.entry.ancestor;
   const ancestor = above && deps.directory.find(deps.tenantId, above.id);
   return [
-    ...[wal?.positions.durable, wal?.store.map.layers, backup.put.size, handle?.entry],
+    ...[wal?.positions.durable, wal?.store.map.layers, backup.puts, handle?.entry],
     ...[
       ancestor?.facts.positions.uploaded,
       deps.directory.tenants.get(deps.tenantId)?.timelines.size,
@@ -117,11 +117,9 @@ export function backedUp(
     if (!(cause instanceof StoreFull)) throw cause;
     deps.log.warn({ reason: cause.message }, "what was uploaded cannot be noted now");
   }
-  const local = new Set(wal.store.map.layers.map(({ entry }) => entry.file));
-  for (const file of backup.put.keys()) {
-    const named = manifest.layers.some((layer) => layer.file === file);
-    if (named || !local.has(file)) backup.put.delete(file);
-  }
+  const settled = new Set(manifest.garbage);
+  for (const { object } of manifest.layers) settled.add(object!.name);
+  for (const [file, { name }] of backup.put) if (settled.has(name)) backup.put.delete(file);
   const before = wal.uploaded;
   wal.uploaded = uploadedLsn(manifest);
   wal.letGo(letGoBelow(timelineEntryOf(deps.catalog, deps.timelineId).sealedLsn, wal.uploaded));
@@ -198,6 +196,7 @@ export function layerPut(
   backup.uploading = false;
   if (object !== undefined) {
     backup.put.set(file, object);
+    backup.puts++;
     return backupTick(state);
   }
   // Merged meanwhile: it is not needed any more.

@@ -83,7 +83,7 @@ describe("backup", () => {
     receiver.sendFrom(t.wal, from);
     await receiver.untilDurable(t.wal.end);
     await t.seal();
-    await t.world.ask((reply) => ({ kind: "compact", reply }));
+    expect(await t.world.ask((reply) => ({ kind: "compact", reply }))).toMatchObject({ ok: true });
     await until("one layer", async () => (await manifestOf(storage)).layers.length === 1);
     await until("the rest is gone", async () => (await unnamed(storage)).length === 0);
     expect(uploaded()).toBe(t.wal.end);

@@ -155,7 +155,7 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
   ];
   const stale = (last?.garbage ?? []).filter((name) => !deleted.has(name));
   const gone = [...before, ...dropped].filter((name) => !named.has(name) && !moved.has(name));
-  const garbage = [...new Set([...stale, ...gone])];
+  const garbage = [...new Set([...stale, ...gone, ...overtaken(facts, named)])];
   assert(
     garbage.every((name) => !named.has(name)),
     "I14: nothing that is named is deleted",
@@ -168,6 +168,13 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
   };
   assert(uploadedLsn(next) >= uploadedLsn(last), "I14: what is uploaded stays so");
   return last !== undefined && saysTheSame(last, next) ? undefined : next;
+}
+
+/** Objects of layers that were merged away before a manifest named them. */
+function overtaken(facts: BackupFacts, named: ReadonlySet<string>): readonly string[] {
+  const files = new Set(facts.layers.map(({ file }) => file));
+  const left = [...facts.stored].filter(([file]) => !files.has(file));
+  return left.map(([, { name }]) => name).filter((name) => !named.has(name));
 }
 
 /** Old and new WAL; what a larger object holds goes. */

@@ -136,6 +136,8 @@ async function verifyMoment(
     for (const problem of checkCluster(port)) verdict.problems.push(`at ${lsn}: ${problem}`);
   } finally {
     must("pg_ctl", ["stop", "-D", recovered, "-m", "immediate", "-w", "-s"]);
+    // The dumps held this process up: a connection that the server closed meanwhile is noticed first.
+    await new Promise((resolve) => setTimeout(resolve, 200));
     await server.done(await server.client.stopCompute(name));
   }
 }

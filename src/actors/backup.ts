@@ -5,6 +5,8 @@ import type { Lsn } from "../core/lsn.ts";
 import type { TenantId } from "../core/ids.ts";
 import type { ObjectStorage } from "../core/object-storage.ts";
 import type { Catalog } from "../store/catalog.ts";
+import type { LayerFiles } from "../store/layer-files.ts";
+import { LayerFetcher } from "./layer-fetcher.ts";
 import { TenantBackup } from "./backup-tenant.ts";
 import type { ActorRef } from "./runtime.ts";
 import type { UploaderMsg } from "./uploader.ts";
@@ -39,13 +41,16 @@ export interface BackupOptions {
 export class Backup {
   readonly options: BackupOptions;
   readonly uploader: ActorRef<UploaderMsg>;
+  readonly fetcher: LayerFetcher;
   /** This process, in the manifests that it writes. */
   readonly writer: string;
   private readonly tenants = new Map<TenantId, TenantBackup>();
 
-  constructor(options: BackupOptions, uploader: ActorRef<UploaderMsg>) {
+  constructor(options: BackupOptions, uploader: ActorRef<UploaderMsg>, files: LayerFiles) {
     this.options = options;
     this.uploader = uploader;
+    const { storage: background, urgent } = options;
+    this.fetcher = new LayerFetcher({ background, urgent }, files);
     this.writer = options.randomWord();
   }
 

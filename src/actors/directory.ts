@@ -13,6 +13,7 @@ import type { TimelineStore } from "../store/timeline-store.ts";
 import type { ActorRef } from "./runtime.ts";
 import type { TenantMsg } from "./tenant.ts";
 import type { Positions, TimelineMsg } from "./timeline-messages.ts";
+import type { BackupFacts } from "./timeline-backup-state.ts";
 import type { ReadFrom } from "./timeline-reads.ts";
 import type { WalReceiverStatus } from "./wal-receiver.ts";
 
@@ -48,6 +49,8 @@ export interface TimelineHandle {
     (() => { readonly merging: boolean; readonly failure: string | undefined }) | undefined;
   /** Bytes of all relations as of the last record, and of WAL files. */
   readonly sizes?: (() => { readonly logical: number; readonly wal: number }) | undefined;
+  /** How its backup goes; undefined: there is none. */
+  readonly backup?: (() => BackupFacts | undefined) | undefined;
   readonly facts: TimelineFacts;
 }
 

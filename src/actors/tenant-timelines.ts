@@ -4,7 +4,7 @@ import type { RestartPolicy } from "../core/restart-budget.ts";
 import { LSN_INVALID } from "../core/lsn.ts";
 import type { TimelineId } from "../core/ids.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
-import { timelinePath, walPath } from "../store/data-dir.ts";
+import { layersPath, timelinePath, walPath } from "../store/data-dir.ts";
 import type { LayerFiles } from "../store/layer-files.ts";
 import { TimelineStore } from "../store/timeline-store.ts";
 import type { TenantHandle, TimelineHandle } from "./directory.ts";
@@ -17,7 +17,13 @@ import { timelineActor } from "./timeline.ts";
 /** What all tenants' timelines share. */
 export interface TenantShared extends Omit<
   TimelineDeps,
-  "tenantId" | "timelineId" | "catalog" | "openStore" | "walDirectory" | "restart"
+  | "tenantId"
+  | "timelineId"
+  | "catalog"
+  | "openStore"
+  | "walDirectory"
+  | "layersDirectory"
+  | "restart"
 > {
   readonly dataDir: string;
   readonly files: LayerFiles;
@@ -48,6 +54,7 @@ export function adopt(state: TenantState, entry: TimelineEntry): TimelineHandle 
     catalog: tenant.catalog,
     restart: shared.timelineRestart,
     walDirectory: walPath(directory),
+    layersDirectory: layersPath(directory),
     log: shared.log.child({ tenant: tenant.id, timeline: entry.id, name: entry.name }),
     openStore: (ancestor) =>
       new TimelineStore({

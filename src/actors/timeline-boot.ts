@@ -1,13 +1,19 @@
 // A timeline's beginning: its ancestor is waited for, its store and WAL files are loaded beside the
 // actor, and then it is active; or broken, if not all of its WAL, or nothing at all, can be loaded.
 
+import path from "node:path";
 import { ANCESTOR_POLL_MS, LOAD_RETRY_MS } from "../core/limits.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
+import { mayPass } from "../core/object-storage.ts";
+import type { LayerEntry } from "../store/catalog-entries.ts";
+import { fileExists, makeDirectory } from "../store/data-dir.ts";
 import { PageReader } from "../store/read-page.ts";
 import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 import { after } from "./runtime.ts";
 import { type Loaded, loadTimeline, timelineEntryOf } from "./timeline-load.ts";
+import { backupFacts } from "./timeline-backup.ts";
+import { fetchForLoading, fetchPaths } from "./timeline-fetch.ts";
 import { dismiss } from "./timeline-readers.ts";
 import { pinsOf } from "./timeline-pins.ts";
 import {
@@ -31,17 +37,19 @@ export function boot(state: TimelineState): void {
     return;
   }
   state.waitsFor = undefined;
-  const load = loadTimeline({
-    entry: () => timelineEntryOf(deps.catalog, deps.timelineId),
-    openStore: () => deps.openStore(ancestor),
-    walDirectory: deps.walDirectory,
-    budget: deps.budget,
-    nowMs: deps.clock.nowMs,
-    onDurable: (upTo) => self.tell({ kind: "synced", life: state, upTo }),
-    onFatal: deps.onFatal,
-    crashPoint: deps.crashPoint,
-    cancelled: () => state.ended !== undefined,
-  });
+  const load = fetched(state).then(() =>
+    loadTimeline({
+      entry: () => timelineEntryOf(deps.catalog, deps.timelineId),
+      openStore: () => deps.openStore(ancestor),
+      walDirectory: deps.walDirectory,
+      budget: deps.budget,
+      nowMs: deps.clock.nowMs,
+      onDurable: (upTo) => self.tell({ kind: "synced", life: state, upTo }),
+      onFatal: deps.onFatal,
+      crashPoint: deps.crashPoint,
+      cancelled: () => state.ended !== undefined,
+    }),
+  );
   state.loading = load.then(
     (loaded) => {
       state.loaded = loaded;
@@ -49,6 +57,15 @@ export function boot(state: TimelineState): void {
     },
     (error: unknown) => self.tell({ kind: "load-failed", life: state, error }),
   );
+}
+
+/** What ingest and lists read must be here before; pages come when they are read. */
+async function fetched({ deps }: TimelineState): Promise<void> {
+  const { backup, catalog, tenantId, timelineId, layersDirectory } = deps;
+  if (backup === undefined) return;
+  const pathOf = ({ file }: LayerEntry): string => path.join(layersDirectory, file);
+  makeDirectory(layersDirectory);
+  await fetchForLoading(backup.fetcher, tenantId, catalog.layers(timelineId), pathOf, fileExists);
 }
 
 /** The ancestor's store; undefined when there is no ancestor. */
@@ -79,7 +96,11 @@ export function loaded(state: TimelineState): void {
     onSealed: (error) => self.tell({ kind: "sealed", life: state, error }),
   });
   state.wal = wal;
-  state.readFrom = { pages: new PageReader(store, deps.cache), redo: deps.redo };
+  state.readFrom = {
+    pages: new PageReader(store, deps.cache),
+    redo: deps.redo,
+    fetch: deps.backup && ((paths) => fetchPaths(deps, paths, "urgent")),
+  };
   // A branch reads what its ancestors keep: down to the base of the eldest.
   const base = eldestBase(deps);
   state.readable = { last: intake.visible, cutoff: base, readableFrom: base };
@@ -89,6 +110,7 @@ export function loaded(state: TimelineState): void {
     boundary: (lsn) => wal.boundary(lsn),
     pendingCommits: () => intake.ingest.pendingCommits(),
     readFrom: state.readFrom,
+    backup: () => backupFacts(state),
     pins: () => pinsOf(state),
     sizes: () => ({ logical: wal.logicalSize, wal: wal.walBytes }),
     merge: () => ({
@@ -120,9 +142,12 @@ export function loadFailed(state: TimelineState, error: unknown): void {
   const { deps, self } = state;
   if (state.phase.kind !== "loading") return;
   if (error instanceof StoreFailed) return deps.onFatal(error);
-  if (error instanceof StoreFull) {
-    state.waitsFor = error.message;
-    deps.log.error({ reason: error.message }, "the timeline cannot be loaded; it is tried again");
+  if (error instanceof StoreFull || mayPass(error)) {
+    state.waitsFor = errorText(error);
+    deps.log.error(
+      { reason: errorText(error) },
+      "the timeline cannot be loaded; it is tried again",
+    );
     after(LOAD_RETRY_MS, () => self.tell({ kind: "boot", life: state }));
     return publish(state);
   }

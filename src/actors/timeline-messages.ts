@@ -38,6 +38,8 @@ export type TimelineMsg =
       /** The asker knows of nothing later: its requests are read here at the latest, and wait for no more. */
       readonly at?: Lsn | undefined;
       readonly reply: Reply<readonly PageAnswer[]>;
+      /** Layers were fetched for it; how long it may go on so, steady ms. */
+      readonly fetchUntilMs?: number;
     }
   /** A consistent source for basebackup/fullbackup at `lsn` (waits for it), or at the last record. */
   | {

@@ -12,6 +12,7 @@ import { meters } from "../io/meters.ts";
 import { StoreCorrupt } from "../store/store-errors.ts";
 import { findBoundary } from "./timeline-boundary.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
+import { fetchAndRead } from "./timeline-fetch.ts";
 import { answerBatch } from "./timeline-reads.ts";
 import { heldSource, readableNow } from "./timeline-pins.ts";
 import { backupSource } from "./timeline-source.ts";
@@ -44,7 +45,13 @@ export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): voi
     else plans.push(notReached(state, plan.until, waitedMs));
   }
   if (until !== LSN_INVALID) return park(state, msg, until);
-  answerBatch(readFrom, msg.batch, plans, msg.reply);
+  answerBatch(
+    readFrom,
+    msg.batch,
+    plans,
+    msg.reply,
+    readFrom.fetch && ((paths) => fetchAndRead(state, msg, paths, refuse)),
+  );
 }
 
 /** The request of a compute that shows one moment: what it thinks is later is its own, and not history. */

@@ -10,7 +10,7 @@ import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
 import { meters } from "../io/meters.ts";
 import { type PageReader, type ReadCost, isRedo } from "../store/read-page.ts";
 import { MISSING } from "../store/relations.ts";
-import { StoreCorrupt, StoreFull } from "../store/store-errors.ts";
+import { LayerAbsent, StoreCorrupt, StoreFull } from "../store/store-errors.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
 
@@ -20,6 +20,8 @@ const PAGE: PageAnswer = { kind: "page" };
 export interface ReadFrom {
   readonly pages: PageReader;
   readonly redo: ActorRef<RedoPoolMsg>;
+  /** Fetches layers that are not here; undefined: there is no backup to have them from. */
+  readonly fetch?: ((paths: readonly string[]) => Promise<void>) | undefined;
 }
 
 /** Pages of a batch that wait for redo: request index and what to rebuild. */
@@ -30,13 +32,15 @@ interface Rebuild {
 
 /**
  * Answers `batch`: request i at `plans[i]`, an LSN or the reason why it is refused. The reply is
- * given now or, when pages have to be rebuilt, by the redo pool.
+ * given now or, when pages have to be rebuilt, by the redo pool. When files of layers are not here,
+ * `absent` is called with their paths instead: the batch must be asked for again when they are.
  */
 export function answerBatch(
   from: ReadFrom,
   batch: PageBatch,
   plans: readonly (Lsn | ReadError)[],
   reply: Reply<readonly PageAnswer[]>,
+  absent?: (paths: readonly string[]) => void,
 ): void {
   const rebuild: Rebuild = { indexes: [], requests: [] };
   const answers: PageAnswer[] = [];
@@ -45,6 +49,8 @@ export function answerBatch(
     if (typeof plan === "number") answers.push(orCorrupt(from, batch, i, plan, rebuild));
     else answers.push(errorAnswer(plan));
   }
+  const missing = absent === undefined ? [] : absentIn(answers);
+  if (missing.length > 0) return absent?.(missing);
   if (rebuild.requests.length === 0) return reply.answer(answers);
   from.redo.tell({
     kind: "redo",
@@ -107,6 +113,17 @@ function countRead({ looked, cached, layers, records }: ReadCost): void {
   else meters.pageCacheMisses++;
 }
 
+/** Paths of the files that answers lack, each once. */
+function absentIn(answers: readonly PageAnswer[]): readonly string[] {
+  const paths = new Set<string>();
+  for (const answer of answers) {
+    if (answer.kind === "error" && answer.error.kind === "layer-absent") {
+      paths.add(answer.error.path);
+    }
+  }
+  return [...paths];
+}
+
 /** Damage on disk ends the one answer that met it. */
 function orCorrupt(
   from: ReadFrom,
@@ -118,6 +135,9 @@ function orCorrupt(
   try {
     return answerOne(from, batch, batch.requests[index]!, index, at, rebuild);
   } catch (cause) {
+    if (cause instanceof LayerAbsent) {
+      return errorAnswer({ kind: "layer-absent", path: cause.path, reason: cause.reason });
+    }
     const { what, reason } = asCorrupt(cause);
     return errorAnswer({ kind: "corrupt", what, reason });
   }

@@ -20,9 +20,11 @@ import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import type { Catalog } from "../store/catalog.ts";
 import { PG_EPOCH_US } from "../store/commit-seconds.ts";
+import { fileExists } from "../store/data-dir.ts";
 import type { MergeJob } from "../store/merge-job.ts";
 import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
+import { absentLayers, fetchPaths } from "./timeline-fetch.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import { cutoffOf, dropExpiredLeases, retainedFamily } from "./timeline-pins.ts";
 import type { TimelineState } from "./timeline-state.ts";
@@ -51,6 +53,8 @@ export class Retention {
   walBytesPerSecond = 0;
   private looked: { readonly lsn: Lsn; readonly atMs: number } | undefined;
   failure: string | undefined;
+  /** Layers that are to be merged are being fetched. */
+  fetching = false;
   /** Leases and snapshots, as the catalog had them in the version that it gives them. */
   holds: Holds = NO_HOLDS;
   holdsVersion = -1;
@@ -200,7 +204,7 @@ function pinsNow({ deps }: TimelineState, tiers: readonly Tier[]): ReadonlySet<L
 
 function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
   const { deps, wal, retention, readFrom, self } = state;
-  if (wal === undefined || readFrom === undefined) return;
+  if (wal === undefined || readFrom === undefined || fetchFirst(state, plan)) return;
   const { catalog, directory, tenantId, timelineId, clock } = deps;
   try {
     const { family, pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
@@ -219,6 +223,30 @@ function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
   }
   merging.add(state);
   self.tell({ kind: "merge-turn", life: state });
+}
+
+/** True when layers that are to be merged are not here: they are fetched, then it is planned anew. */
+function fetchFirst(state: TimelineState, plan: MergePlan): boolean {
+  const { deps, wal, retention, self } = state;
+  if (retention.fetching) return true;
+  if (deps.backup === undefined) return false;
+  const absent = absentLayers(wal!.store, plan.from, plan.to, fileExists);
+  if (absent.length === 0) return false;
+  retention.fetching = true;
+  retention.asked.unshift(...retention.waiters.splice(0));
+  fetchPaths(deps, absent, "background").then(
+    () => self.tell({ kind: "merge-fetched", life: state, error: undefined }),
+    (error: unknown) => self.tell({ kind: "merge-fetched", life: state, error }),
+  );
+  return true;
+}
+
+/** What a merge needs is here, or cannot be had. */
+export function mergeFetched(state: TimelineState, error: unknown): void {
+  state.retention.fetching = false;
+  if (error !== undefined) return failed(state, error);
+  if (state.retention.asked.length > 0) beginAsked(state);
+  else beginDue(state);
 }
 
 /** One bounded turn. The next is told behind whatever has queued meanwhile. */

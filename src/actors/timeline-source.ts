@@ -66,14 +66,27 @@ export async function readPages(
     pageOffsets[i] = i * PAGE_BYTES;
   }
   const batch: PageBatch = { requests, slab, pageOffsets };
-  const answers = await new Promise<readonly PageAnswer[]>((resolve) =>
-    answerBatch(
-      from,
-      batch,
-      requests.map(() => at),
-      { answer: resolve },
-    ),
-  );
+  const answers = await answered(from, batch, at);
   for (const answer of answers) if (answer.kind === "error") return failed(answer.error);
   return slab;
+}
+
+/** As often as layers have to be fetched: each time goes deeper. */
+async function answered(from: ReadFrom, batch: PageBatch, at: Lsn): Promise<readonly PageAnswer[]> {
+  const plans = batch.requests.map(() => at);
+  const { fetch } = from;
+  for (;;) {
+    const found = await new Promise<readonly PageAnswer[] | { readonly absent: readonly string[] }>(
+      (resolve) =>
+        answerBatch(
+          from,
+          batch,
+          plans,
+          { answer: resolve },
+          fetch && ((absent) => resolve({ absent })),
+        ),
+    );
+    if (!("absent" in found)) return found;
+    await fetch!(found.absent);
+  }
 }

@@ -41,6 +41,7 @@ export interface TimelineDeps {
   /** Opens the timeline's store over its ancestor's, which is loaded. */
   readonly openStore: (ancestor: TimelineStore | undefined) => TimelineStore;
   readonly walDirectory: string;
+  readonly layersDirectory: string;
   readonly cache: PageCache;
   readonly budget: OpenBudget;
   readonly redo: ActorRef<RedoPoolMsg>;
@@ -69,6 +70,7 @@ type OwnMsg = { readonly life: TimelineState } & (
   | { readonly kind: "rewound"; readonly error: unknown }
   | { readonly kind: "receiver-changed" }
   | { readonly kind: "merge-turn" }
+  | { readonly kind: "merge-fetched"; readonly error: unknown }
   | { readonly kind: "backed-up"; readonly done: TurnDone | undefined; readonly error: unknown }
   | {
       readonly kind: "layer-put";

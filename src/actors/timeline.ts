@@ -18,6 +18,7 @@ import {
   compactNow,
   endRetention,
   failed as mergeFailed,
+  mergeFetched,
   mergeTurn,
   moveCutoff,
   retentionPolicy,
@@ -181,6 +182,8 @@ function handle(state: TimelineState, msg: Msg): void {
       return mergeTurn(state);
     case "merge-failed":
       return mergeFailed(state, msg.error);
+    case "merge-fetched":
+      return mergeFetched(state, msg.error);
     case "backed-up":
       if (backedUp(state, msg.done, msg.error)) progressed(state);
       return backupTick(state);

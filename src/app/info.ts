@@ -7,7 +7,13 @@ import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { TimelinePhase } from "../core/timeline.ts";
 import { formatTime } from "../core/time-text.ts";
 import { timelineReads } from "../io/meters.ts";
-import type { SourceInfo, TenantInfo, TimelineInfo, TimelineState } from "../protocol/api.ts";
+import type {
+  BackupInfo,
+  SourceInfo,
+  TenantInfo,
+  TimelineInfo,
+  TimelineState,
+} from "../protocol/api.ts";
 import { formatConninfo, parseConninfo } from "../protocol/conninfo.ts";
 
 export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): TimelineInfo {
@@ -21,6 +27,7 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     durable: Lsn.format(positions.durable),
     uploaded: Lsn.format(positions.uploaded),
   };
+  const backup = backupInfo(timeline);
   return {
     tenant_id: tenant.id,
     timeline_id: entry.id,
@@ -35,6 +42,7 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     }),
     ...(ancestor !== undefined && { ancestor_name: ancestor.name }),
     positions: shown,
+    ...(backup !== undefined && { backup }),
     last_record_lsn: shown.visible,
     ...(facts.prev !== LSN_INVALID && { prev_record_lsn: Lsn.format(facts.prev) }),
     disk_consistent_lsn: shown.durable,
@@ -59,6 +67,19 @@ function readsOf(id: TimelineId): Pick<TimelineInfo, "reads"> {
   if (counts === undefined) return {};
   const { pages, batches, ns } = counts;
   return { reads: { pages, batches, seconds: ns / 1e9 } };
+}
+
+function backupInfo({ backup }: TimelineHandle): BackupInfo | undefined {
+  const found = backup?.();
+  if (found === undefined) return undefined;
+  const { state, reason, lagBytes, layersWaiting, writtenAtMs } = found;
+  return {
+    state,
+    ...(reason !== undefined && { reason }),
+    lag_bytes: lagBytes,
+    layers_waiting: layersWaiting,
+    ...(writtenAtMs !== undefined && { written_at: formatTime(writtenAtMs * 1000) }),
+  };
 }
 
 export function stateOf(phase: TimelinePhase): TimelineState {

@@ -132,6 +132,12 @@ function statusMetrics(registry: Registry): (status: Status) => void {
   const diskFree = gauge("disk_free_bytes", "Room where the data is, for us");
   const disk = gauge("disk_bytes", "Size of the file system where the data is");
   const damaged = gauge("damaged_layers", "Sealed layers that fail their checksums");
+  const backupLag = gauge("backup_lag_bytes", "WAL that is durable and not in object storage", [
+    ...["tenant", "timeline"],
+  ]);
+  const backupBad = gauge("backup_failing", "1: the backup fails or is fenced", [
+    ...["tenant", "timeline"],
+  ]);
   const restarts = gauge("actor_restarts", "Restarts of actors that live now");
   const redo = { pages: 0, failures: 0 };
   counted(registry, "redo_pages_total", "Pages rebuilt by redo", () => redo.pages);
@@ -152,12 +158,16 @@ function statusMetrics(registry: Registry): (status: Status) => void {
     const { bavail, blocks, bsize } = statfsSync(status.data_dir);
     diskFree.set(bavail * bsize);
     disk.set(blocks * bsize);
-    for (const one of [timelines, positions, lag, streaming]) one.reset();
+    for (const one of [backupLag, backupBad, timelines, positions, lag, streaming]) one.reset();
     for (const info of status.timelines) {
       timelines.inc({ state: typeof info.state === "string" ? info.state : "Broken" });
       const labels = { tenant: info.tenant_id, timeline: info.timeline_id };
       for (const [position, lsn] of Object.entries(info.positions)) {
         positions.set({ ...labels, position }, Lsn.parse(lsn));
+      }
+      if (info.backup !== undefined) {
+        backupLag.set(labels, info.backup.lag_bytes);
+        backupBad.set(labels, info.backup.state === "backing-up" ? 0 : 1);
       }
       const { source } = info;
       if (source.kind === "follow") {

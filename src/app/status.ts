@@ -70,6 +70,7 @@ export function statusOf(facts: StatusFacts): Status {
         ...(info.ancestor_name !== undefined && { ancestor_name: info.ancestor_name }),
         state: info.state,
         positions: info.positions,
+        ...(info.backup !== undefined && { backup: info.backup }),
         source: sourceInfo(timeline),
         ...(info.damaged_layers !== undefined && { damaged_layers: info.damaged_layers }),
       };

@@ -9,12 +9,13 @@ import { type TenantId, parseTenantId } from "../core/ids.ts";
 import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { type Result, ok } from "../core/result.ts";
 import type { Management, TenantRef } from "../http/management.ts";
+import { type AttachDeps, attach } from "./attach.ts";
 import type { Computes } from "./computes.ts";
 import { type Answer, type Finder, refuse } from "./finder.ts";
 import type { Imports } from "./imports.ts";
 import { tenantInfo, unusableTenants } from "./info.ts";
 
-export interface TenantsDeps {
+export interface TenantsDeps extends AttachDeps {
   readonly directory: Directory;
   readonly tenants: ActorRef<TenantsMsg>;
   readonly computes: Computes;
@@ -25,7 +26,10 @@ export interface TenantsDeps {
 export function tenantsManagement(
   deps: TenantsDeps,
   finder: Finder,
-): Pick<Management, "listTenants" | "getTenant" | "createTenant" | "deleteTenant"> {
+): Pick<
+  Management,
+  "listTenants" | "getTenant" | "createTenant" | "deleteTenant" | "attachTenant"
+> {
   const { directory } = deps;
   return {
     listTenants: () => {
@@ -39,6 +43,7 @@ export function tenantsManagement(
       const tenant = await createTenant(deps, id ?? parseTenantId(randomBytes(16).toString("hex")));
       return tenant.ok ? ok(tenantInfo(tenant.value, directory.tenants.size === 1)) : tenant;
     },
+    attachTenant: (id, layers) => attach(deps, id, layers),
     deleteTenant: (id, recursive) => deleteTenant(deps, id, recursive),
   };
 }

@@ -65,7 +65,8 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
       name: "uploader",
       start: (root) => {
         const uploader = spawnUploader(root, POLICY.uploader);
-        if (parts.backup !== undefined) live.backup = new Backup(parts.backup, uploader);
+        if (parts.backup !== undefined)
+          live.backup = new Backup(parts.backup, uploader, shared.files);
         return { stop: async () => uploader.stop() };
       },
     },

@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import type { TenantInfo } from "../protocol/api.ts";
 import { contextOf } from "./context.ts";
+import { attachCommand, restoreCommand } from "./tenant-attach.ts";
 import { formatBytes, formatMs, parseBytes, parseDuration, table } from "./format.ts";
 
 const HELP = `
@@ -48,6 +49,8 @@ export function tenantCommand(): Command {
         context.print(made, () => `tenant ${made.id}`);
       }),
   );
+  tenant.addCommand(attachCommand());
+  tenant.addCommand(restoreCommand());
   tenant.addCommand(
     new Command("delete")
       .description("delete a tenant, for good")

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { MalformedInput } from "../core/assert.ts";
 import { Lsn } from "../core/lsn.ts";
-import type { TimelineInfo } from "../protocol/api.ts";
+import type { BackupInfo, TimelineInfo } from "../protocol/api.ts";
 import { CommandFailed, contextOf } from "./context.ts";
 import { checkpointCommand, lsnAtCommand, timeAtCommand } from "./timeline-time.ts";
 import { compactCommand, deleteCommand, gcCommand, retentionCommand } from "./retention.ts";
@@ -175,7 +175,8 @@ function timelineWords(info: TimelineInfo): string {
     ),
     ["source", sourceText(info.source)],
   ];
-  const { sizes } = info;
+  const { sizes, backup } = info;
+  if (backup !== undefined) rows.push(["backup", backupText(backup)]);
   if (sizes !== undefined) {
     rows.push(
       ["logical size", formatBytes(sizes.logical)],
@@ -188,4 +189,9 @@ function timelineWords(info: TimelineInfo): string {
   }
   if (info.source.conninfo !== undefined) rows.push(["connection", info.source.conninfo]);
   return rows.map(([name, value]) => `${name.padEnd(14)} ${value}`).join("\n");
+}
+
+function backupText({ state, reason, lag_bytes: lag, layers_waiting: layers }: BackupInfo): string {
+  if (state !== "backing-up") return `${state}: ${reason ?? "?"}`;
+  return `${formatBytes(lag)} of WAL and ${layers} layers to go`;
 }

@@ -22,6 +22,8 @@ export type ReadError =
       readonly reason: string;
     }
   | { readonly kind: "corrupt"; readonly what: string; readonly reason: string }
+  /** Its file is not here; where there is a backup it is fetched, and this is answered when it cannot be. */
+  | { readonly kind: "layer-absent"; readonly path: string; readonly reason: string }
   | { readonly kind: "timeline-broken"; readonly reason: string }
   | { readonly kind: "timeline-loading"; readonly waitsFor: string | undefined }
   /** The asker is a compute that another one has taken the place of. */
@@ -56,6 +58,8 @@ export function readErrorText(error: ReadError): string {
       return `Read error: WAL redo of page ${error.page} at ${Lsn.format(error.at)} failed: ${error.reason}`;
     case "corrupt":
       return `Read error: ${error.what} is corrupt: ${error.reason}; restore it from backup`;
+    case "layer-absent":
+      return `Read error: layer ${error.path} is not here: ${error.reason}; restore it from backup`;
     case "timeline-broken":
       return `Read error: the timeline is broken: ${error.reason}`;
     case "timeline-loading":

@@ -294,3 +294,11 @@ export const BACKUP_LAYERS_LISTED_MAX = 100_000;
 export const BACKUP_WAL_LISTED_MAX = 100_000;
 /** Bytes of a layer that are compressed together: small enough for memory, large enough to compress well. */
 export const LAYER_FRAME_BYTES = 4 * MiB;
+/** Layers that are fetched at one time; each holds a few parts of OBJECT_PART_BYTES. */
+export const LAYER_FETCHES_MAX = 6;
+/** A read waits this long for layers that have to be fetched, ms. A layer of 128 MiB at 10 MB/s takes 13 s. */
+export const FETCH_WAIT_MS_MAX = 60_000;
+/** Timelines that an attach takes over at one time. */
+export const ATTACH_AT_ONCE = 4;
+/** A manifest that someone else writes again and again is tried so often while it is taken over. */
+export const TAKE_OVER_TRIES_MAX = 10;

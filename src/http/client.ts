@@ -77,6 +77,11 @@ export class Client {
   createTenant = (id?: string): Promise<TenantInfo> =>
     this.call("POST", "/v1/tenant", id === undefined ? {} : { new_tenant_id: id });
 
+  attachTenant = (id: string, fetch: boolean): Promise<Job> =>
+    this.call("POST", `/v1/tenant/${encodeURIComponent(id)}/attach`, undefined, {
+      fetch: String(fetch),
+    });
+
   deleteTenant = (
     id: string,
     recursive: boolean,

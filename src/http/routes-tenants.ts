@@ -46,6 +46,22 @@ export function tenantRoutes(app: App, management: Management): void {
   );
 
   app.post(
+    "/v1/tenant/:tenant/attach",
+    {
+      schema: {
+        params: Params,
+        querystring: Type.Object({ fetch: Type.Optional(Type.Boolean()) }),
+      },
+      config: { permission: "manage" },
+    },
+    async (request, reply) => {
+      const id = parseTenantId(request.params.tenant);
+      const layers = request.query.fetch === true ? "fetch" : "when-read";
+      return answer(reply, await management.attachTenant(id, layers), 202);
+    },
+  );
+
+  app.post(
     "/v1/tenant",
     {
       schema: { body: CreateTenantRequest },

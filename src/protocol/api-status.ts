@@ -3,6 +3,7 @@
 import Type from "typebox";
 import {
   type Api,
+  BackupInfo,
   DamagedLayers,
   Hex32,
   PositionsInfo,
@@ -28,6 +29,7 @@ export const TimelineSummary = Type.Object({
   ancestor_name: Type.Optional(Type.String()),
   state: TimelineState,
   positions: PositionsInfo,
+  backup: Type.Optional(BackupInfo),
   source: SourceInfo,
   damaged_layers: Type.Optional(DamagedLayers),
 });

@@ -93,8 +93,10 @@ export const Job = Type.Object({
     Type.Literal("follow"),
     Type.Literal("compute-start"),
     Type.Literal("compute-stop"),
+    Type.Literal("attach"),
+    Type.Literal("restore"),
   ]),
-  /** What it works on: a timeline's name. */
+  /** What it works on: a timeline's name, or a tenant's id. */
   target: Type.String(),
   state: Type.Union([
     Type.Literal("running"),

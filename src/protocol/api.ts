@@ -122,6 +122,24 @@ export const DamagedLayers = Type.Array(
   Type.Object({ file: Type.String(), reason: Type.String() }),
 );
 
+/** A timeline's backup; absent where none is configured. */
+export const BackupInfo = Type.Object({
+  state: Type.Union([
+    Type.Literal("backing-up"),
+    /** It is tried again: `reason`. */
+    Type.Literal("failing"),
+    /** This server may not write it any more: `reason`. */
+    Type.Literal("fenced"),
+  ]),
+  reason: Type.Optional(Type.String()),
+  /** WAL that is durable here and not in object storage. */
+  lag_bytes: Type.Number(),
+  layers_waiting: Type.Number(),
+  /** The last time that something was called uploaded. */
+  written_at: Type.Optional(TimeText),
+});
+export type BackupInfo = Api<typeof BackupInfo>;
+
 export const TimelineInfo = Type.Object({
   tenant_id: Hex32,
   timeline_id: Hex32,
@@ -137,6 +155,7 @@ export const TimelineInfo = Type.Object({
   ancestor_lsn: Type.Optional(LsnText),
 
   positions: PositionsInfo,
+  backup: Type.Optional(BackupInfo),
   /** = positions.visible, the end of the newest record that can be read. */
   last_record_lsn: LsnText,
   prev_record_lsn: Type.Optional(LsnText),

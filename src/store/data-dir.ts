@@ -63,6 +63,19 @@ export function openDataDirectory(root: string): void {
   makeDirectory(tenantsPath(root));
 }
 
+/** Gives a tenant that was made below `scratch` its place, by one rename. Throws StoreFull, StoreFailed. */
+export function publishTenant(scratch: string, root: string, tenant: TenantId): void {
+  const to = tenantPath(root, tenant);
+  try {
+    fs.renameSync(tenantPath(scratch, tenant), to);
+  } catch (cause) {
+    throw writeError(to, "renaming", cause);
+  }
+  syncEntries(tenantsPath(root));
+}
+
+export const fileExists = (path: string): boolean => fs.existsSync(path);
+
 /** Tenants that have a directory; what is not named like one is ignored. */
 export function listTenants(root: string): readonly TenantId[] {
   if (!fs.existsSync(tenantsPath(root))) return [];

@@ -5,7 +5,7 @@ import path from "node:path";
 import { assert } from "../core/assert.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import type { LayerFiles, StoredLayer } from "./layer-files.ts";
-import { StoreCorrupt } from "./store-errors.ts";
+import { LayerAbsent, StoreCorrupt } from "./store-errors.ts";
 
 export interface SealedLayer {
   readonly entry: LayerEntry;
@@ -87,6 +87,7 @@ export class LayerMap {
         await this.files.verify(layer.path, entry);
       } catch (cause) {
         if (!(cause instanceof StoreCorrupt)) throw cause;
+        if (cause instanceof LayerAbsent && entry.object !== undefined) continue; // fetched when read
         if (this.sealed.some((now) => now.layer === layer)) onCorrupt(cause);
       }
     }

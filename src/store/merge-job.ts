@@ -5,9 +5,11 @@
 // when the store is opened again. See I9.
 
 import type { TimelineId } from "../core/ids.ts";
+import { KIND } from "../core/key.ts";
 import {
   LAYER_PINS_MAX,
   MERGED_LAYER_BYTES_MAX,
+  MERGE_SMALL_BYTES,
   MERGE_IMAGES_PER_TURN,
   MERGE_KEYS_PER_TURN,
   MERGE_TURN_MS_MAX,
@@ -101,6 +103,7 @@ export class MergeJob {
   private resumeAt: Lsn | undefined;
   private lastLsn: Lsn = LSN_MAX;
   private begun = false;
+  private lastWasPage = false;
   private nextImage = 0;
   private turnRuns = 0;
 
@@ -238,6 +241,7 @@ export class MergeJob {
       const bytes = 2 * MERGED_LAYER_BYTES_MAX + this.counts.readBytes;
       this.writer = files.create(path, timeline, this.keysMax, bytes, this.keyBytes);
       this.writerBytes = this.writerKeys = 0;
+      this.lastWasPage = false;
     }
     const { writer } = this;
     const end = steadyMs() + MERGE_TURN_MS_MAX;
@@ -246,7 +250,9 @@ export class MergeJob {
     let keys = 0;
     writer.turn(() => {
       while (keys < this.work.length && writer.runs < this.turnRuns && !full) {
-        if (!this.writeKey(this.work[keys]!)) break;
+        const work = this.work[keys]!;
+        full = this.endsPages(work);
+        if (full || !this.writeKey(work)) break;
         keys++;
         full = this.writerBytes >= MERGED_LAYER_BYTES_MAX || this.writerKeys >= this.keysMax;
         if (keys % 16 === 0 && steadyMs() > end) break;
@@ -257,6 +263,12 @@ export class MergeJob {
     // Nothing was kept: no file for nothing.
     if (this.work.length === 0 && this.surveyed) this.discard();
     return false;
+  }
+
+  /** What is no page is read by everything: it gets a file of its own, unless there is too little of all. */
+  private endsPages({ key }: KeyWork): boolean {
+    const isPage = key.group.kind === KIND.PAGE;
+    return this.lastWasPage && !isPage && this.writerBytes >= MERGE_SMALL_BYTES;
   }
 
   private discard(): void {
@@ -311,6 +323,7 @@ export class MergeJob {
     const writer = this.writer!;
     if (!this.begun) {
       writer.begin(key.group, key.block);
+      this.lastWasPage = key.group.kind === KIND.PAGE;
       this.begun = true;
       this.writerKeys++;
       this.writerBytes += 64;

@@ -15,7 +15,7 @@ import { restorePage } from "../protocol/restore-page.ts";
 import type { CacheScope, PageCache } from "./page-cache.ts";
 import { readCounts } from "./read-counts.ts";
 import { MISSING, Relations } from "./relations.ts";
-import { StoreCorrupt } from "./store-errors.ts";
+import { LayerAbsent, StoreCorrupt } from "./store-errors.ts";
 import type { TimelineStore } from "./timeline-store.ts";
 
 /** undefined: the page was written. Tell a request from an error by isRedo(). */
@@ -238,6 +238,9 @@ function outcomeText(outcome: ChainOutcome): string {
 /** What was stored does not make sense: the read fails, the program goes on. */
 function corruptError(cause: unknown, what: () => string): ReadError {
   if (cause instanceof StoreCorrupt) {
+    if (cause instanceof LayerAbsent) {
+      return { kind: "layer-absent", path: cause.path, reason: cause.reason };
+    }
     return { kind: "corrupt", what: cause.what, reason: cause.reason };
   }
   if (cause instanceof MalformedInput) {

@@ -23,7 +23,7 @@ import type { LayerFiles, StoredLayer } from "./layer-files.ts";
 import { LayerWriter, publishLayerFile, removeLayerFile, sumFile } from "./layer-writer.ts";
 import { LmdbLayer } from "./lmdb-layer.ts";
 import { makeLockFile } from "./lmdb-space.ts";
-import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
+import { LayerAbsent, StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
 import { TrustedRuns } from "./trusted-runs.ts";
 
 // Values up to this size come in lmdb's one shared buffer, whose `length` it overrides: views of
@@ -356,4 +356,4 @@ function sumFileNow(path: string): FileFacts {
 }
 
 const readError = (path: string, cause: unknown): StoreCorrupt =>
-  new StoreCorrupt(path, isMissing(cause) ? "the file is missing" : errorText(cause));
+  isMissing(cause) ? new LayerAbsent(path) : new StoreCorrupt(path, errorText(cause));

@@ -16,6 +16,16 @@ export class StoreCorrupt extends Error {
   }
 }
 
+/** A layer's file is not here: evicted, or lost. Where object storage has it, it is fetched. */
+export class LayerAbsent extends StoreCorrupt {
+  readonly path: string;
+
+  constructor(path: string) {
+    super(path, "the file is missing");
+    this.path = path;
+  }
+}
+
 /** The disk or its quota is full. What was being written does not count; the same call may be repeated. */
 export class StoreFull extends Error {
   override readonly name = "StoreFull";

@@ -10,6 +10,7 @@ const below = Lsn.parse("1/0");
 const ALL: { readonly [K in ReadError["kind"]]: Extract<ReadError, { kind: K }> } = {
   "bad-request": { kind: "bad-request", message: "no" },
   "relation-missing": { kind: "relation-missing", rel, at },
+  "layer-absent": { kind: "layer-absent", path: "a.layer", reason: "no route" },
   "lsn-collected": { kind: "lsn-collected", asked: below, cutoff: at },
   "lsn-timeout": { kind: "lsn-timeout", asked: at, last: below, waitedMs: 60_000 },
   "not-readable-yet": { kind: "not-readable-yet", asked: below, readableFrom: at },

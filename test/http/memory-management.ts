@@ -92,6 +92,7 @@ export function memoryManagement(): MemoryManagement {
         ? missing(`tenant "${tenant.id}"`)
         : ok(tenantOf(timelines)),
     createTenant: async (id) => ok({ ...tenantOf(timelines), id: id ?? TENANT }),
+    attachTenant: async () => missing("the backup"),
     deleteTenant: async (id, recursive) => {
       memory.asked.deleted = { id, recursive };
       return id === TENANT ? ok(["main"]) : missing(`tenant "${id}"`);

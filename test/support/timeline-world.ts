@@ -104,6 +104,7 @@ export class TimelineWorld {
     };
     const uploader = spawnUploader(this.system.root, QUICK);
     const { storage } = options;
+    const files = new OpenFiles();
     const backup =
       storage &&
       new Backup(
@@ -116,12 +117,13 @@ export class TimelineWorld {
           randomWord: () => randomBytes(8).toString("hex"),
         },
         uploader,
+        files,
       );
     this.shared = {
       backup,
       ...{ dataDir, log, redo, directory: new Directory(), applicationName: "test" },
       ...{ tenantRestart: restart, timelineRestart: restart, receiverRestart: restart },
-      files: new OpenFiles(),
+      files,
       cache: new PageCache(),
       budget: options.budget ?? new OpenBudget(),
       clock: { ...systemClock, ...options.clock },

@@ -158,7 +158,7 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
   const garbage = [...new Set([...stale, ...gone, ...overtaken(facts, named)])];
   assert(
     garbage.every((name) => !named.has(name)),
-    "I14: nothing that is named is deleted",
+    "I17: nothing that is named is deleted",
   );
   const next: Manifest<T, L, S> = {
     ...{ tenant, generation, writer, writtenAtMs: facts.nowMs, garbage },
@@ -166,7 +166,7 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
     timeline: { ...timeline, sealedLsn: held.sealedLsn, sealedPrev: held.sealedPrev },
     ...{ layers: held.layers, wal, archive, snapshots },
   };
-  assert(uploadedLsn(next) >= uploadedLsn(last), "I14: what is uploaded stays so");
+  assert(uploadedLsn(next) >= uploadedLsn(last), "I17: what is uploaded stays so");
   return last !== undefined && saysTheSame(last, next) ? undefined : next;
 }
 
@@ -225,7 +225,7 @@ function archived(archive: readonly WalArchive[], one: WalObject): readonly WalA
 function checkWal(wal: readonly WalObject[], sealedLsn: Lsn): void {
   wal.forEach((one, i) => {
     const follows = i === 0 ? one.from <= sealedLsn : one.from === wal[i - 1]!.to;
-    assert(follows && one.from < one.to, "I14: uploaded WAL has no gap");
+    assert(follows && one.from < one.to, "I17: uploaded WAL has no gap");
   });
 }
 

@@ -1,6 +1,7 @@
 // Conversations that go wrong, made from a seed: well-formed ones in which bytes are changed, cut, doubled
 // or thrown in. Each ends by itself, and what is heard must not be an answer that the bearer may not have.
 
+import { WAIT_LSN_MS_MAX } from "../../src/core/limits.ts";
 import { converse, message, query, startupPacket } from "../support/raw-link.ts";
 import type { Random } from "./random.ts";
 
@@ -17,7 +18,8 @@ export interface FuzzTarget {
 
 /** Conversations at a time. */
 const AT_ONCE = 32;
-const PATIENCE_MS = 20_000;
+// A mangled request may ask for WAL that is still to come: that is waited for, for a minute.
+const PATIENCE_MS = WAIT_LSN_MS_MAX + 30_000;
 
 interface Case {
   readonly pieces: readonly Buffer[];

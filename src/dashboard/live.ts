@@ -175,6 +175,11 @@ async function keptOf(client: Client, timeline: string): Promise<Kept> {
 /** What is shown now; the component is drawn again when that changes. */
 export function useShown(live: Live): Shown {
   const [, redraw] = useState(0);
-  useEffect(() => live.subscribe(() => redraw((n) => n + 1)), [live]);
+  useEffect(() => {
+    const draw = (): void => redraw((n) => n + 1);
+    const end = live.subscribe(draw);
+    draw(); // the first answers may have come before anybody listened
+    return end;
+  }, [live]);
   return live.shown;
 }

@@ -4,6 +4,7 @@ import Type from "typebox";
 import { parseTenantId } from "../core/ids.ts";
 import { ok } from "../core/result.ts";
 import { CreateTenantRequest, DeletedTenant, TenantInfo } from "../protocol/api.ts";
+import { Job } from "../protocol/api-work.ts";
 import { route } from "./describe.ts";
 import { answer } from "./errors.ts";
 import type { Management } from "./management.ts";
@@ -52,7 +53,12 @@ export function tenantRoutes(app: App, management: Management): void {
         params: Params,
         querystring: Type.Object({ fetch: Type.Optional(Type.Boolean()) }),
       },
-      config: { permission: "manage" },
+      config: route(
+        "manage",
+        "brings a tenant back from its backup; layers come when they are read, or at once with fetch",
+        Job,
+        202,
+      ),
     },
     async (request, reply) => {
       const id = parseTenantId(request.params.tenant);

@@ -46,26 +46,7 @@ export function tenantRoutes(app: App, management: Management): void {
     },
   );
 
-  app.post(
-    "/v1/tenant/:tenant/attach",
-    {
-      schema: {
-        params: Params,
-        querystring: Type.Object({ fetch: Type.Optional(Type.Boolean()) }),
-      },
-      config: route(
-        "manage",
-        "brings a tenant back from its backup; layers come when they are read, or at once with fetch",
-        Job,
-        202,
-      ),
-    },
-    async (request, reply) => {
-      const id = parseTenantId(request.params.tenant);
-      const layers = request.query.fetch === true ? "fetch" : "when-read";
-      return answer(reply, await management.attachTenant(id, layers), 202);
-    },
-  );
+  attachRoute(app, management);
 
   app.post(
     "/v1/tenant",
@@ -85,6 +66,29 @@ export function tenantRoutes(app: App, management: Management): void {
         await management.createTenant(id === undefined ? undefined : parseTenantId(id)),
         201,
       );
+    },
+  );
+}
+
+function attachRoute(app: App, management: Management): void {
+  app.post(
+    "/v1/tenant/:tenant/attach",
+    {
+      schema: {
+        params: Params,
+        querystring: Type.Object({ fetch: Type.Optional(Type.Boolean()) }),
+      },
+      config: route(
+        "manage",
+        "brings a tenant back from its backup; layers come when they are read, or at once with fetch",
+        Job,
+        202,
+      ),
+    },
+    async (request, reply) => {
+      const id = parseTenantId(request.params.tenant);
+      const layers = request.query.fetch === true ? "fetch" : "when-read";
+      return answer(reply, await management.attachTenant(id, layers), 202);
     },
   );
 }

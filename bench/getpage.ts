@@ -53,8 +53,8 @@ export async function measureImages(
 }
 
 /**
- * Every page once a round, in an order without locality: of more pages than the page server keeps
- * rebuilt ones, so that each is rebuilt.
+ * Every page once a round, in an order without locality, of a server that was started for it: it has
+ * no rebuilt page yet, so that each is rebuilt.
  */
 export async function measureRedo(
   stores: Stores,
@@ -67,24 +67,18 @@ export async function measureRedo(
   const client = new Child<LoadCommand>("load-client");
   let server: RunningServer | undefined;
   try {
-    server = await stores.serve(store);
     const { endLsn: lsn, dataDir: from } = crashed;
-    await server.process.ask({ do: "ingest", timeline: TIMELINE, from, end: lsn });
-    await server.process.ask({ do: "settle", timeline: TIMELINE });
-    const load = { do: "load", rel: base.table, lsn, port: server.port } as const;
-    const all = { ...load, connections: CONNECTIONS, depth: DEPTH };
     const blocks = base.table.blocks - WARM_UP_PAGES;
-    const rest = { ...all, firstBlock: WARM_UP_PAGES, blocks, seconds: "once" } as const;
-    // Processes are started by the first requests: a few pages before the clock runs.
-    await client.ask({
-      ...all,
-      firstBlock: 0,
-      blocks: WARM_UP_PAGES,
-      seconds: "once",
-      timeline: AT,
-    });
     for (let i = 0; i < rounds; i++) {
-      speeds.push(await client.ask({ ...rest, timeline: AT }));
+      await server?.end();
+      server = await stores.serve(store);
+      await server.process.ask({ do: "ingest", timeline: TIMELINE, from, end: lsn });
+      await server.process.ask({ do: "settle", timeline: TIMELINE });
+      const load = { do: "load", rel: base.table, lsn, port: server.port, timeline: AT } as const;
+      const all = { ...load, connections: CONNECTIONS, depth: DEPTH, seconds: "once" } as const;
+      // Processes are started by the first requests: a few pages before the clock runs.
+      await client.ask({ ...all, firstBlock: 0, blocks: WARM_UP_PAGES });
+      speeds.push(await client.ask({ ...all, firstBlock: WARM_UP_PAGES, blocks }));
     }
   } finally {
     await client.end();

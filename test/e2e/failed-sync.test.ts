@@ -1,43 +1,28 @@
 // A disk whose fsync fails: what is durable is unknown then, so the page server ends at once, whatever it
 // was syncing, and says why. The next start goes on with everything that had been acknowledged.
 
-import { execFileSync } from "node:child_process";
 import fs from "node:fs";
-import os from "node:os";
-import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Lsn } from "../../src/core/lsn.ts";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
-import { bootOn, haltOn, removeServer, rowsOf, valueOf } from "../support/computes.ts";
-import { ServerUnderTest } from "../verify/server.ts";
+import { bootOn, haltOn, rowsOf, valueOf } from "../support/computes.ts";
+import { type FaultyDisk, startOnFaultyDisk } from "../support/faulty-disk.ts";
+import type { ServerUnderTest } from "../verify/server.ts";
 
 const FLUSHED = "SELECT pg_current_wal_flush_lsn()";
 /** Time to end in, ms. */
 const END_MS = 20_000;
 
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), "failed-sync-"));
-const flag = path.join(scratch, "fails");
+let disk: FaultyDisk;
 let server: ServerUnderTest;
 let compute: ComputeInfo;
+let flag: string;
 
 beforeAll(async () => {
-  const library = path.join(scratch, "full-disk.so");
-  const source = path.join(import.meta.dirname, "../support/full-disk.c");
-  execFileSync("cc", ["-shared", "-fPIC", "-o", library, source, "-ldl"]);
-  const dataDir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-sync-"));
-  const below = { FULL_DISK_DIR: dataDir, FAIL_SYNC_FLAG: flag };
-  server = new ServerUnderTest(dataDir, { LD_PRELOAD: library, ...below });
-  await server.start();
-  await server.client.createTimeline({ name: "main" });
-  compute = await bootOn(server, "main", "asynchronous");
-  await rowsOf(compute.uri, "CREATE TABLE t (n int)");
+  disk = await startOnFaultyDisk("FAIL_SYNC_FLAG");
+  ({ server, compute, flag } = disk);
 });
-
-afterAll(async () => {
-  fs.rmSync(flag, { force: true });
-  await removeServer(server);
-  fs.rmSync(scratch, { recursive: true, force: true });
-});
+afterAll(() => disk?.remove());
 
 /** Everything that the compute has flushed is durable here. */
 async function caughtUp(): Promise<void> {

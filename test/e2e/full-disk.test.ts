@@ -1,45 +1,29 @@
 // A page server whose disk becomes full while it works, its log on that disk too: it waits, says so,
 // answers all reads, refuses what it cannot keep, and goes on by itself when there is room again.
 
-import { execFileSync } from "node:child_process";
 import fs from "node:fs";
-import os from "node:os";
-import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Lsn } from "../../src/core/lsn.ts";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
-import { bootOn, haltOn, removeServer, rowsOf, valueOf } from "../support/computes.ts";
+import { bootOn, haltOn, rowsOf, valueOf } from "../support/computes.ts";
+import { type FaultyDisk, startOnFaultyDisk } from "../support/faulty-disk.ts";
 import { PageClient } from "../support/page-client.ts";
 import { until } from "../support/replication.ts";
-import { ServerUnderTest } from "../verify/server.ts";
+import type { ServerUnderTest } from "../verify/server.ts";
 
 const FLUSHED = "SELECT pg_current_wal_flush_lsn()";
 const PG_CLASS = { spc: 1663, db: 1, rel: 1259, fork: 0 };
 
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), "full-disk-"));
-const flag = path.join(scratch, "full");
+let disk: FaultyDisk;
 let server: ServerUnderTest;
 let compute: ComputeInfo;
+let flag: string;
 
 beforeAll(async () => {
-  const library = path.join(scratch, "full-disk.so");
-  const source = path.join(import.meta.dirname, "../support/full-disk.c");
-  execFileSync("cc", ["-shared", "-fPIC", "-o", library, source, "-ldl"]);
-  const dataDir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-full-"));
-  // Only what the page server itself writes: computes have their own disk.
-  const below = { FULL_DISK_DIR: dataDir, FULL_DISK_FLAG: flag };
-  server = new ServerUnderTest(dataDir, { LD_PRELOAD: library, ...below });
-  await server.start();
-  await server.client.createTimeline({ name: "main" });
-  compute = await bootOn(server, "main", "asynchronous");
-  await rowsOf(compute.uri, "CREATE TABLE t (n int)");
+  disk = await startOnFaultyDisk("FULL_DISK_FLAG");
+  ({ server, compute, flag } = disk);
 });
-
-afterAll(async () => {
-  fs.rmSync(flag, { force: true });
-  await removeServer(server);
-  fs.rmSync(scratch, { recursive: true, force: true });
-});
+afterAll(() => disk?.remove());
 
 const source = async () => (await server.client.timeline("main")).source;
 

@@ -38,6 +38,8 @@ extern const char *message_decode(const Request *request, const uint8 *bytes, in
 								  Answer *answer);
 /* An error that goes away by itself: the page server stops, loads, or waits for our WAL. */
 extern bool message_is_transient(const char *error);
+/* Another compute writes the timeline now. */
+extern bool message_is_of_replaced(const char *error);
 
 /* ---- the connection (connection.c) ---- */
 
@@ -49,8 +51,10 @@ extern void connection_drop(void);
 extern bool connection_put(const uint8 *bytes, int length);
 /* Sends what was put; without `wait`, as much as can be sent now. */
 extern bool connection_flush(bool wait);
-/* Waits for the next message; palloc'd. NULL: the connection has ended. */
-extern uint8 *connection_get(int *length);
+/* No end to waiting, but an interrupt. */
+#define NO_DEADLINE PG_INT64_MAX
+/* Waits for the next message; palloc'd. NULL: the connection has ended, or it is past the deadline. */
+extern uint8 *connection_get(int *length, TimestampTz deadline);
 /* palloc'd. */
 extern char *connection_problem(void);
 /* Sleeps a moment; serves interrupts. */

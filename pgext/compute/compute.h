@@ -210,10 +210,18 @@ extern void read_ahead(const PageKey *key, const ForkState *state);
 
 extern void sizes_install(void);
 
+/* ---- background workers; all before fork ---- */
+
+/* FATAL when it cannot be registered. */
+extern void worker_register(const char *name, const char *function, int restart_seconds);
+
 /* ---- what is logged at the end (saver.c) ---- */
 
-/* Before fork. */
 extern void saver_install(void);
+
+/* ---- whether another compute has our place (guard.c) ---- */
+
+extern void guard_install(void);
 
 /* ---- commands that go past the storage manager (utility.c) ---- */
 

@@ -162,13 +162,15 @@ connection_flush(bool wait)
 }
 
 uint8 *
-connection_get(int *length)
+connection_get(int *length, TimestampTz deadline)
 {
 	uint8	   *copy;
 	char	   *bytes;
 
 	while ((*length = PQgetCopyData(connection, &bytes, 1)) == 0)
 	{
+		if (deadline != NO_DEADLINE && GetCurrentTimestamp() > deadline)
+			return NULL;
 		/* What was put without waiting may still have to go. */
 		wait_for(PQflush(connection) == 1 ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE :
 				 WL_SOCKET_READABLE);

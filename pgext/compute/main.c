@@ -317,4 +317,5 @@ _PG_init(void)
 	utility_install();
 	sizes_install();
 	saver_install();
+	guard_install();
 }

@@ -69,6 +69,12 @@ message_decode(const Request *request, const uint8 *bytes, int length, Answer *a
 	return NULL;
 }
 
+static bool
+begins_with(const char *error, const char *beginning)
+{
+	return strncmp(error, beginning, strlen(beginning)) == 0;
+}
+
 bool
 message_is_transient(const char *error)
 {
@@ -81,8 +87,14 @@ message_is_transient(const char *error)
 
 	for (size_t i = 0; i < lengthof(beginnings); i++)
 	{
-		if (strncmp(error, beginnings[i], strlen(beginnings[i])) == 0)
+		if (begins_with(error, beginnings[i]))
 			return true;
 	}
 	return false;
+}
+
+bool
+message_is_of_replaced(const char *error)
+{
+	return begins_with(error, "Read error: another compute has taken this one's place");
 }

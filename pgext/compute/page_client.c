@@ -79,7 +79,7 @@ receive(void)
 {
 	Place	   *first = place(answered);
 	int			length;
-	uint8	   *bytes = connection_get(&length);
+	uint8	   *bytes = connection_get(&length, NO_DEADLINE);
 	const char *problem;
 	MemoryContext before;
 
@@ -254,11 +254,14 @@ exchange(const Request *requests, int wanted)
 static void
 fail(const char *what, const PageKey *key, const char *error)
 {
-	ereport(ERROR,
+	bool		replaced = message_is_of_replaced(error);
+
+	ereport(replaced ? FATAL : ERROR,
 			(errcode(ERRCODE_IO_ERROR),
 			 errmsg("could not read %s of relation %u/%u/%u, fork %d, from the page server: %s",
 					what, key->node.spcNode, key->node.dbNode, key->node.relNode, key->fork,
 					error),
+			 replaced ? errhint("This server ends. Connect to the one that has its place.") :
 			 errhint("The page server's log and \"pageserver check\" say more.")));
 }
 

@@ -5,8 +5,6 @@
  */
 #include "compute/compute.h"
 
-#include <dlfcn.h>
-
 #include "access/xlog.h"
 #include "access/xloginsert.h"
 #include "miscadmin.h"
@@ -120,24 +118,5 @@ pageserver_saver_main(Datum arg)
 void
 saver_install(void)
 {
-	BackgroundWorker worker = {
-		.bgw_name = "pageserver saver",
-		.bgw_type = "pageserver saver",
-		.bgw_flags = BGWORKER_SHMEM_ACCESS,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_function_name = "pageserver_saver_main",
-	};
-	Dl_info		library;
-
-	if (dladdr(&saver_install, &library) == 0 ||
-		strlen(library.dli_fname) >= sizeof(worker.bgw_library_name))
-	{
-		ereport(LOG,
-				(errmsg("free space maps will not be saved: the path of the page server's library "
-						"is longer than %d bytes", BGW_MAXLEN - 1)));
-		return;
-	}
-	strlcpy(worker.bgw_library_name, library.dli_fname, sizeof(worker.bgw_library_name));
-	RegisterBackgroundWorker(&worker);
+	worker_register("pageserver saver", "pageserver_saver_main", BGW_NEVER_RESTART);
 }

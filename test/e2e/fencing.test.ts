@@ -1,14 +1,18 @@
-// A compute whose place another one has taken: whether it can be ended or not, nothing is acknowledged
-// by it any more and it reads nothing of what the other one writes.
+// A compute whose place another one has taken ends, whether the page server can end it or not: nothing is
+// acknowledged by it any more, and nobody reads what is not the timeline's history.
 
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { computeLog } from "../../src/io/compute.ts";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 import { bootOn, haltOn, removeServer, rowsOf, valueOf } from "../support/computes.ts";
+import { until } from "../support/replication.ts";
 import { ServerUnderTest } from "../verify/server.ts";
 
+const ENDS_MS_MAX = 60_000;
 const server = new ServerUnderTest();
 const clients: pg.Client[] = [];
 let lost: ComputeInfo | undefined;
@@ -19,6 +23,30 @@ async function connect({ uri }: ComputeInfo): Promise<pg.Client> {
   clients.push(client);
   await client.connect();
   return client;
+}
+
+/** What it reads, again and again, until its server ends: always the same, or this throws. */
+async function readUntilItEnds(client: pg.Client): Promise<readonly (readonly unknown[])[]> {
+  let lines: readonly (readonly unknown[])[] | undefined;
+  for (const end = Date.now() + ENDS_MS_MAX; Date.now() < end;) {
+    const text = "SELECT line FROM journal";
+    const got = await client.query<unknown[]>({ text, rowMode: "array" }).catch(() => undefined);
+    if (got === undefined) return lines ?? [];
+    lines ??= got.rows;
+    expect(got.rows).toEqual(lines);
+    await sleep(5);
+  }
+  throw new Error("its server does not end");
+}
+
+/** The child of a process whose title contains `title`. */
+function childOf(parent: number, title: string): number {
+  const children = execFileSync("ps", ["-o", "pid=,args=", "--ppid", `${parent}`], {
+    encoding: "utf8",
+  });
+  const found = children.split("\n").find((line) => line.includes(title));
+  if (found === undefined) throw new Error(`no "${title}" among ${children}`);
+  return Number.parseInt(found, 10);
 }
 
 /** A process that has ended has no directory, even before its parent asks for it. */
@@ -41,44 +69,48 @@ afterAll(async () => {
   await removeServer(server);
 });
 
-test("one that the page server cannot find is not believed any more", async () => {
+test("one that the page server cannot find ends itself, and acknowledges nothing more", async () => {
   const old = await bootOn(server, "main");
-  const [writer, reader] = [await connect(old), await connect(old)];
+  const [writer, reader, other] = [await connect(old), await connect(old), await connect(old)];
   await writer.query("INSERT INTO journal VALUES ('acknowledged')");
-  await reader.query("SELECT line FROM journal");
+  for (const client of [reader, other]) await client.query("SELECT line FROM journal");
 
-  // It runs on, where nobody looks for it.
-  fs.renameSync(old.dir, `${old.dir}.lost`);
+  // It runs on, where nobody looks for it, and does not look around itself for a while.
+  const hidden = `${old.dir}.lost`;
+  fs.renameSync(old.dir, hidden);
   lost = old;
+  const guard = childOf(old.pid!, "pageserver guard");
+  process.kill(guard, "SIGSTOP");
   const now = await bootOn(server, "main");
   expect(now.port).not.toBe(old.port);
-
-  let acknowledged = false;
-  const said = writer.query("INSERT INTO journal VALUES ('too late')").then(
-    () => (acknowledged = true),
-    () => undefined,
-  );
-  const replaced = "another compute has taken this one's place";
-  await expect(reader.query("SELECT count(*) FROM first")).rejects.toThrow(replaced);
-
   await rowsOf(now.uri, "INSERT INTO journal VALUES ('of the new one')");
   // It is remembered.
   await server.kill();
   await server.start();
-  await rowsOf(now.uri, "INSERT INTO journal VALUES ('after a restart')");
-  await expect(reader.query("SELECT count(*) FROM second")).rejects.toThrow(replaced);
-  await sleep(200);
-  expect(acknowledged).toBe(false);
+  await expect(other.query("SELECT count(*) FROM first")).rejects.toMatchObject({
+    severity: "FATAL",
+    message: expect.stringContaining("another compute has taken this one's place") as string,
+    hint: "This server ends. Connect to the one that has its place.",
+  });
 
+  // A commit that waits for the page server neither waits for ever, nor is seen by others.
+  const tooLate = expect(writer.query("INSERT INTO journal VALUES ('late')")).rejects.toThrow();
+  const reads = readUntilItEnds(reader);
+  process.kill(guard, "SIGCONT");
+  await tooLate;
+  expect(await reads).toEqual([["acknowledged"]]);
+  await until("it has ended", () => !isAlive(old.pid!));
+  lost = undefined;
+  await expect(connect(old)).rejects.toThrow();
+  expect(fs.readFileSync(computeLog(hidden), "utf8")).toContain("this server ends at once");
+  fs.rmSync(hidden, { recursive: true });
+
+  await rowsOf(now.uri, "INSERT INTO journal VALUES ('after a restart')");
   expect(await rowsOf(now.uri, "SELECT line FROM journal")).toEqual([
     ["acknowledged"],
     ["of the new one"],
     ["after a restart"],
   ]);
-  process.kill(old.pid!, "SIGQUIT");
-  lost = undefined;
-  await said;
-  expect(acknowledged).toBe(false);
 });
 
 test("one that runs is not replaced by accident, and ended when it is meant", async () => {

@@ -159,9 +159,11 @@ async function suiteOn(subject: Subject, suite: Suite, home: string) {
 
 function compareDumps(what: string, wanted: string, got: string): void {
   attempt(`pg_dump ${what}`, () => {
-    const lines = got.split("\n");
-    const line = wanted.split("\n").findIndex((text, i) => text !== lines[i]);
-    if (line >= 0) throw new Error(`line ${line + 1}: ${lines[line]}`);
+    const [want, have] = [wanted.split("\n"), got.split("\n")];
+    const at = want.findIndex((text, i) => text !== have[i]);
+    if (at < 0) return;
+    const of = want.slice(0, at + 1).findLast((text) => /^(COPY|-- Name:) /.test(text));
+    throw new Error(`line ${at + 1}: ${have[at]} instead of ${want[at]} (${of})`);
   });
 }
 

@@ -38,6 +38,7 @@ const schema = z.strictObject({
   backupKmsKey: optionalText,
   backupIntervalMs: z.coerce.number().int().min(50).max(3_600_000).default(1_000),
   backupWalArchive: yesOrNo.default(true),
+  backupPurgeAgeS: z.coerce.number().int().min(1).max(31_536_000).default(86_400),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;
@@ -110,6 +111,10 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   backupWalArchive: about(
     ...(["backup_wal_archive", "BACKUP_WAL_ARCHIVE", "boolean"] as const),
     "whole WAL segments stay for restore_command, as long as history does",
+  ),
+  backupPurgeAgeS: about(
+    ...(["backup_purge_age", "BACKUP_PURGE_AGE", "seconds"] as const),
+    "scrub --purge deletes only what is older, by the clock of the back end",
   ),
 };
 

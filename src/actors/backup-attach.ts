@@ -179,10 +179,8 @@ async function fetchWal(
     const name = timelinePrefix(tenant, timeline.id) + one.name;
     const { bytes } = await storage.get(name);
     if (crc32c(bytes) !== one.crc) {
-      throw new ObjectError(
-        "failed",
-        `${name} in ${storage.place} is corrupt: its checksum is wrong`,
-      );
+      const what = `${name} in ${storage.place} is corrupt: its checksum is wrong`;
+      throw new ObjectError("corrupt", `${what}; restore it from an older version of it`);
     }
     files.put(one, bytes);
   }

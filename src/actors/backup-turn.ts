@@ -23,7 +23,7 @@ export interface KnownManifest {
 /** What a turn needs of the timeline, at one moment. */
 export type LocalFacts = Pick<
   BackupFacts<TimelineEntry, LayerEntry, SnapshotEntry>,
-  "timeline" | "layers" | "snapshots" | "walFrom" | "durable" | "archiveFrom"
+  "timeline" | "layers" | "snapshots" | "walFrom" | "durable" | "archiveFrom" | "purge"
 > & {
   /** Layers that this process has put and no manifest names yet, by file. */
   readonly put: BackupFacts["stored"];

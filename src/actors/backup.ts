@@ -28,6 +28,8 @@ export interface BackupOptions {
   readonly intervalMs: number;
   /** Whole WAL segments are kept for restore_command, as far back as history is. */
   readonly archive: boolean;
+  /** A scrub deletes only what is older, by the clock of the back end. */
+  readonly purgeAgeMs: number;
   readonly nowMs: () => number;
   /** Resolves when the back end was found fit; asked again after it was not. */
   readonly ready: () => Promise<void>;

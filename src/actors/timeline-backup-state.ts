@@ -2,7 +2,9 @@
 
 import type { LayerObject } from "../core/backup/manifest.ts";
 import type { Lsn } from "../core/lsn.ts";
+import type { Result } from "../core/result.ts";
 import type { KnownManifest } from "./backup-turn.ts";
+import type { Reply } from "./runtime.ts";
 
 /** What is shown of a timeline's backup. */
 export interface BackupFacts {
@@ -15,6 +17,12 @@ export interface BackupFacts {
   readonly layersWaiting: number;
   /** Unix ms of the last manifest; undefined: none yet. */
   readonly writtenAtMs: number | undefined;
+}
+
+export interface Purge {
+  readonly names: readonly string[];
+  readonly reply: Reply<Result<ReadonlySet<string>, string>>;
+  begun: boolean;
 }
 
 /** The backup part of one life of a timeline. */
@@ -31,6 +39,8 @@ export class TimelineBackup {
   layerDueMs = 0;
   failure: string | undefined;
   fenced: string | undefined;
+  /** What a scrub wants deleted; `begun`: a turn knows of it. */
+  purge: Purge | undefined;
   /** What the last turn saw: nothing to do while it is all the same. */
   seen: readonly unknown[] = [];
 }

@@ -7,13 +7,14 @@ import { layerName, timelinePrefix } from "../core/backup/names.ts";
 import { layersToUpload } from "../core/backup/plan.ts";
 import { BACKUP_RETRY_MS } from "../core/limits.ts";
 import { LSN_INVALID, LSN_MAX } from "../core/lsn.ts";
+import { type Result, err, ok } from "../core/result.ts";
 import { layerSource } from "../io/objects/layer-object.ts";
 import type { LayerEntry } from "../store/catalog-entries.ts";
 import { StoreCorrupt, StoreFull, errorText, isMissing } from "../store/store-errors.ts";
 import { type Backup, letGoBelow } from "./backup.ts";
 import { type LocalFacts, type TurnDone, backupTurn } from "./backup-turn.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
-import type { BackupFacts } from "./timeline-backup-state.ts";
+import type { BackupFacts, Purge } from "./timeline-backup-state.ts";
 import { cutoffOf } from "./timeline-pins.ts";
 import type { TimelineState } from "./timeline-state.ts";
 import { upload } from "./uploader.ts";
@@ -31,8 +32,10 @@ export function backupTick(state: TimelineState): void {
 function beginTurn(state: TimelineState, of: Backup): void {
   const { deps, backup, self, wal } = state;
   const seen = whatCounts(state);
-  if (seen.every((value, i) => value === backup.seen[i]) && !hasGarbage(state)) return;
+  const nothingNew = seen.every((value, i) => value === backup.seen[i]);
+  if (nothingNew && !hasGarbage(state) && backup.purge === undefined) return;
   backup.seen = seen;
+  if (backup.purge !== undefined) backup.purge.begun = true;
   backup.turning = true;
   backup.dueMs = deps.clock.steadyMs() + of.options.intervalMs;
   const { tenantId: tenant, timelineId: timeline, catalog } = deps;
@@ -86,6 +89,7 @@ function localFacts(state: TimelineState, of: Backup): LocalFacts | undefined {
     durable: wal.positions.durable,
     archiveFrom: of.options.archive ? cutoff : LSN_MAX,
     put: new Map(backup.put),
+    purge: backup.purge?.names ?? [],
     timelines: catalog.timelines().map(({ id }) => id),
     ancestorUploaded: ancestor && (above?.facts.positions.uploaded ?? LSN_INVALID),
   };
@@ -99,6 +103,11 @@ export function backedUp(
 ): boolean {
   const { deps, backup, wal } = state;
   backup.turning = false;
+  if (backup.purge?.begun === true) {
+    const { names } = backup.purge;
+    const gone = names.filter((name) => done?.deleted.has(name) === true);
+    endPurge(state, error === undefined ? ok(new Set(gone)) : err(errorText(error)));
+  }
   if (wal === undefined) return false;
   if (error !== undefined) {
     failed(state, error);
@@ -124,6 +133,27 @@ export function backedUp(
   wal.uploaded = uploadedLsn(manifest);
   wal.letGo(letGoBelow(timelineEntryOf(deps.catalog, deps.timelineId).sealedLsn, wal.uploaded));
   return wal.uploaded !== before;
+}
+
+/** A scrub wants objects deleted that no manifest names: the next manifest has them as its garbage. */
+export function purgeObjects(
+  state: TimelineState,
+  { names, reply }: Pick<Purge, "names" | "reply">,
+): void {
+  const { deps, backup } = state;
+  if (deps.backup === undefined || backup.purge !== undefined || backup.fenced !== undefined) {
+    return reply.answer(err(backup.fenced ?? "another scrub is deleting"));
+  }
+  backup.purge = { names, reply, begun: false };
+  backupTick(state);
+}
+
+export function endPurge(
+  { backup }: TimelineState,
+  result: Result<ReadonlySet<string>, string>,
+): void {
+  backup.purge?.reply.answer(result);
+  backup.purge = undefined;
 }
 
 /** The catalog notes where object storage has layers: from then on their files may be evicted. */

@@ -68,6 +68,12 @@ export type TimelineMsg =
       readonly walBytes: number | undefined;
       readonly reply: Reply<Lsn | undefined>;
     }
+  /** A scrub wants these objects deleted, that no manifest names; answers those that are gone. */
+  | {
+      readonly kind: "purge-objects";
+      readonly names: readonly string[];
+      readonly reply: Reply<Result<ReadonlySet<string>, string>>;
+    }
   /** From the scheduler. */
   | { readonly kind: "tick" }
   /** Stops for good; answered when files are closed. */

@@ -10,7 +10,7 @@ import { err } from "../core/result.ts";
 import { StoreFailed } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import type { ActorSpec } from "./runtime.ts";
-import { backedUp, backupTick, layerPut } from "./timeline-backup.ts";
+import { backedUp, backupTick, endPurge, layerPut, purgeObjects } from "./timeline-backup.ts";
 import { boot, loadFailed, loaded } from "./timeline-boot.ts";
 import { hold } from "./timeline-holds.ts";
 import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
@@ -103,6 +103,7 @@ function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promise<void
     case "wal-attach":
     case "compact":
     case "seal-now":
+    case "purge-objects":
       return msg.reply.answer(err(why === undefined ? "the timeline stops" : `it broke: ${why}`));
     case "stop":
       void closed().then(() => msg.reply.answer(undefined));
@@ -123,6 +124,7 @@ async function endOnce(state: TimelineState): Promise<void> {
   const gone = { store: undefined, boundary: undefined, readFrom: undefined, sizes: undefined };
   deps.directory.publish(deps.tenantId, deps.timelineId, { ...gone, pendingCommits: undefined });
   dismiss(state, { kind: "shutting-down" });
+  endPurge(state, err("the timeline stops"));
   for (const { reply } of state.sealWaiters.splice(0)) reply.answer(err("the timeline stops"));
   const steps: readonly (() => Promise<void> | undefined)[] = [
     () => endRetention(state),
@@ -187,6 +189,8 @@ function handle(state: TimelineState, msg: Msg): void {
     case "backed-up":
       if (backedUp(state, msg.done, msg.error)) progressed(state);
       return backupTick(state);
+    case "purge-objects":
+      return purgeObjects(state, msg);
     case "layer-put":
       return layerPut(state, msg.file, msg.object, msg.error);
     case "compact":

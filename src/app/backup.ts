@@ -38,6 +38,7 @@ export async function openBackup(config: Config, log: Log): Promise<BackupOption
     counts: () => counts,
     intervalMs: config.backupIntervalMs,
     archive: config.backupWalArchive,
+    purgeAgeMs: config.backupPurgeAgeS * 1_000,
     nowMs: systemClock.nowMs,
   };
 }

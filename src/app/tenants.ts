@@ -14,6 +14,7 @@ import type { Computes } from "./computes.ts";
 import { type Answer, type Finder, refuse } from "./finder.ts";
 import type { Imports } from "./imports.ts";
 import { tenantInfo, unusableTenants } from "./info.ts";
+import { scrub } from "./scrub.ts";
 
 export interface TenantsDeps extends AttachDeps {
   readonly directory: Directory;
@@ -28,7 +29,7 @@ export function tenantsManagement(
   finder: Finder,
 ): Pick<
   Management,
-  "listTenants" | "getTenant" | "createTenant" | "deleteTenant" | "attachTenant"
+  "listTenants" | "getTenant" | "createTenant" | "deleteTenant" | "attachTenant" | "scrub"
 > {
   const { directory } = deps;
   return {
@@ -44,6 +45,7 @@ export function tenantsManagement(
       return tenant.ok ? ok(tenantInfo(tenant.value, directory.tenants.size === 1)) : tenant;
     },
     attachTenant: (id, layers) => attach(deps, id, layers),
+    scrub: (id, unnamed) => scrub(deps, id, unnamed),
     deleteTenant: (id, recursive) => deleteTenant(deps, id, recursive),
   };
 }

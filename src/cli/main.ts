@@ -15,6 +15,7 @@ import { jobCommand } from "./job.ts";
 import { leaseCommand, snapshotCommand } from "./holds.ts";
 import { serveCommand } from "./serve.ts";
 import { serverCommand } from "./server.ts";
+import { scrubCommand } from "./scrub.ts";
 import { statusCommand } from "./status.ts";
 import { tenantCommand } from "./tenant.ts";
 import { timelineCommand } from "./timeline.ts";
@@ -59,6 +60,7 @@ export function program(): Command {
     serverCommand(),
     dumpCommand(),
     checkCommand(),
+    scrubCommand(),
     completionCommand(),
   ];
   for (const command of commands) root.addCommand(command);

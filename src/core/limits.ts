@@ -302,3 +302,9 @@ export const FETCH_WAIT_MS_MAX = 60_000;
 export const ATTACH_AT_ONCE = 4;
 /** A manifest that someone else writes again and again is tried so often while it is taken over. */
 export const TAKE_OVER_TRIES_MAX = 10;
+/** Problems that a scrub lists one by one; the rest is counted, so that a report stays an answer. */
+export const SCRUB_PROBLEMS_LISTED_MAX = 1_000;
+/** Objects that a scrub reads at one time: each holds at most one part, or one WAL segment, in memory. */
+export const SCRUB_READS_MAX = 2;
+/** Objects of one timeline that no manifest names and that one scrub looks at; the next one sees the rest. */
+export const SCRUB_UNNAMED_MAX = 10_000;

@@ -71,6 +71,10 @@ export type ObjectErrorKind =
   | "no-bucket"
   | "unsupported"
   | "foreign"
+  /** What is there is not what was written. */
+  | "corrupt"
+  /** It is encrypted, and the key that opens it was not given; or it is not, and must be. */
+  | "no-key"
   | "failed";
 
 export class ObjectError extends Error {

@@ -25,6 +25,7 @@ import type {
   RetentionPolicyInfo,
 } from "../protocol/api-retention.ts";
 import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
+import type { ScrubRequest } from "../protocol/api-backup.ts";
 import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
 
 /** The server refused or failed; `message` is its sentence. */
@@ -81,6 +82,8 @@ export class Client {
     this.call("POST", `/v1/tenant/${encodeURIComponent(id)}/attach`, undefined, {
       fetch: String(fetch),
     });
+
+  scrub = (request: ScrubRequest): Promise<Job> => this.call("POST", "/v1/backup/scrub", request);
 
   deleteTenant = (
     id: string,

@@ -3,6 +3,7 @@
 // running when the program died is over, and what it left behind is cleaned up by the next one.
 
 import { randomUUID } from "node:crypto";
+import type { ScrubInfo } from "../protocol/api-backup.ts";
 import type { ComputeInfo, Job, JobStep } from "../protocol/api-work.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 
@@ -12,6 +13,7 @@ export const ENDED_JOBS_MAX = 200;
 export interface JobResult {
   readonly timeline?: TimelineInfo;
   readonly compute?: ComputeInfo;
+  readonly scrub?: ScrubInfo;
 }
 
 /** The worker's side of one job. Calls after the end are ignored. */

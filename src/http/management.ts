@@ -124,6 +124,8 @@ export interface Management {
   /** With its timelines, if `recursive`; else it is refused while there are any. The names of those. */
   /** Takes a tenant over from object storage; `fetch`: with all of its layers, not only what is read. */
   attachTenant(tenant: TenantId, layers: "when-read" | "fetch"): Answer<Job>;
+  /** Walks the objects of a tenant's backup, or of all tenants. */
+  scrub(tenant: TenantId | undefined, unnamed: "purge" | "keep"): Answer<Job>;
   deleteTenant(tenant: TenantId, recursive: boolean): Answer<readonly string[]>;
 
   listTimelines(tenant: TenantRef): Answer<readonly TimelineInfo[]>;

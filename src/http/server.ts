@@ -26,6 +26,7 @@ import { retentionRoutes } from "./routes-retention.ts";
 import { statusRoutes } from "./routes-status.ts";
 import { tenantRoutes } from "./routes-tenants.ts";
 import { timelineRoutes } from "./routes-timelines.ts";
+import { backupRoutes } from "./routes-backup.ts";
 import { workRoutes } from "./routes-work.ts";
 
 /** Our largest request is a connection string; bytes. */
@@ -140,6 +141,7 @@ export function buildApp(management: Management, options: Omit<HttpOptions, "por
     timelineRoutes(scope, management);
     retentionRoutes(scope, management);
     holdsRoutes(scope, management);
+    backupRoutes(scope, management);
     workRoutes(scope, management);
     compatRoutes(scope, management);
     dashboardRoutes(scope, options.files ?? new Map());

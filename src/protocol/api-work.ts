@@ -1,6 +1,7 @@
 // Management API: jobs (long work with visible steps), following a primary, computes.
 
 import Type from "typebox";
+import { ScrubInfo } from "./api-backup.ts";
 import { type Api, Hex32, LsnText, Name, TimeText, TimelineInfo } from "./api.ts";
 
 export const FollowRequest = Type.Object(
@@ -95,6 +96,7 @@ export const Job = Type.Object({
     Type.Literal("compute-stop"),
     Type.Literal("attach"),
     Type.Literal("restore"),
+    Type.Literal("scrub"),
   ]),
   /** What it works on: a timeline's name, or a tenant's id. */
   target: Type.String(),
@@ -112,6 +114,7 @@ export const Job = Type.Object({
     Type.Object({
       timeline: Type.Optional(TimelineInfo),
       compute: Type.Optional(ComputeInfo),
+      scrub: Type.Optional(ScrubInfo),
     }),
   ),
 });

@@ -109,7 +109,7 @@ export class TimelineWorld {
       storage &&
       new Backup(
         {
-          ...{ storage, urgent: storage, intervalMs: 10, archive: true },
+          ...{ storage, urgent: storage, intervalMs: 10, archive: true, purgeAgeMs: 3_600_000 },
           nowMs: systemClock.nowMs,
           ready: () => Promise.resolve(),
           resting: () => undefined,

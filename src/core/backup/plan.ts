@@ -18,6 +18,7 @@ import {
   uploadedLsn,
 } from "./manifest.ts";
 import { type Generation, partObject, segmentObject } from "./names.ts";
+import { purgeable } from "./scrub.ts";
 
 export interface BackupFacts<
   T extends BackedTimeline = BackedTimeline,
@@ -41,6 +42,8 @@ export interface BackupFacts<
   readonly durable: Lsn;
   /** Whole segments from this LSN on are kept for restore_command; LSN_MAX: none. */
   readonly archiveFrom: Lsn;
+  /** Names that a scrub found that no manifest has, and wants deleted. */
+  readonly purge: readonly string[];
 }
 
 /** WAL to be put: read from the files at [from, to), or the whole file of the segment. */
@@ -155,7 +158,8 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
   ];
   const stale = (last?.garbage ?? []).filter((name) => !deleted.has(name));
   const gone = [...before, ...dropped].filter((name) => !named.has(name) && !moved.has(name));
-  const garbage = [...new Set([...stale, ...gone, ...overtaken(facts, named)])];
+  const asked = purgeable(facts.purge, { ...facts, generation }).filter((one) => !named.has(one));
+  const garbage = [...new Set([...stale, ...gone, ...overtaken(facts, named), ...asked])];
   assert(
     garbage.every((name) => !named.has(name)),
     "I17: nothing that is named is deleted",

@@ -43,6 +43,26 @@ export async function probeStorage(storage: ObjectStorage, nonce: string): Promi
 }
 
 /**
+ * Now, by the clock of the back end, Unix ms: when it says that an object of ours was written. Throws
+ * ObjectError.
+ */
+export async function storageNowMs(storage: ObjectStorage, nonce: string): Promise<number> {
+  const name = `probe/${nonce}`;
+  try {
+    await storage.put(name, bytesOf(nonce));
+    const { objects } = await storage.list(name);
+    const found = objects.find((one) => one.name === name);
+    if (found !== undefined) return found.modifiedMs;
+  } finally {
+    await storage.deleteMany([name]).catch(() => undefined);
+  }
+  throw new ObjectError(
+    "unavailable",
+    `${storage.place} does not list what was just written; retry`,
+  );
+}
+
+/**
  * Makes sure that the place is this program's: an empty one is marked, one with a mark is known.
  * Throws ObjectError, "foreign" when something else is there.
  */

@@ -54,7 +54,7 @@ async function frameOf(plain: Buffer): Promise<Buffer> {
 
 /**
  * Fetches the object to `path`, by way of a file beside it; on disk when the promise is kept. Rejects
- * with ObjectError ("failed" when it does not hold what it must), or with what the disk says.
+ * with ObjectError ("corrupt" when it does not hold what it must), or with what the disk says.
  */
 export async function fetchLayer(
   storage: Pick<ObjectStorage, "getStream" | "place">,
@@ -65,19 +65,10 @@ export async function fetchLayer(
   const temporary = `${path}.fetching`;
   const file = await fs.open(temporary, "w", 0o600);
   try {
-    let [bytes, crc] = [0, 0];
-    for await (const plain of framesOf(storage, name)) {
+    let bytes = 0;
+    for await (const plain of layerBytes(storage, name, wanted)) {
       await file.write(plain, 0, plain.length, bytes);
-      crc = crc32c(plain, 0, plain.length, crc);
       bytes += plain.length;
-      if (bytes > wanted.bytes) break;
-    }
-    if (bytes !== wanted.bytes || crc !== wanted.crc) {
-      const why =
-        bytes === wanted.bytes
-          ? "its checksum is wrong"
-          : `it has ${bytes} bytes, not ${wanted.bytes}`;
-      throw damaged(storage.place, name, why);
     }
     await file.sync();
   } catch (cause) {
@@ -87,6 +78,42 @@ export async function fetchLayer(
   }
   await file.close();
   await fs.rename(temporary, path);
+}
+
+/** The file's bytes, from its object. Ends with ObjectError "corrupt" when they are not all that is wanted. */
+export async function* layerBytes(
+  storage: Pick<ObjectStorage, "getStream" | "place">,
+  name: string,
+  wanted: FileSum,
+): AsyncGenerator<Uint8Array> {
+  let [bytes, crc] = [0, 0];
+  for await (const plain of framesOf(storage, name)) {
+    crc = crc32c(plain, 0, plain.length, crc);
+    bytes += plain.length;
+    if (bytes > wanted.bytes) break;
+    yield plain;
+  }
+  if (bytes === wanted.bytes && crc === wanted.crc) return;
+  const why =
+    bytes === wanted.bytes ? "its checksum is wrong" : `it has ${bytes} bytes, not ${wanted.bytes}`;
+  throw damaged(storage.place, name, why);
+}
+
+/** Whether the file at `path` is what is wanted. Rejects with what the disk says. */
+export async function isLayerFile(path: string, wanted: FileSum): Promise<boolean> {
+  const file = await fs.open(path, "r");
+  try {
+    let [bytes, crc] = [0, 0];
+    const buffer = Buffer.allocUnsafe(LAYER_FRAME_BYTES);
+    for (;;) {
+      const { bytesRead } = await file.read(buffer);
+      if (bytesRead === 0) return bytes === wanted.bytes && crc === wanted.crc;
+      crc = crc32c(buffer, 0, bytesRead, crc);
+      bytes += bytesRead;
+    }
+  } finally {
+    await file.close();
+  }
 }
 
 /** The plain bytes of the frames of an object. */
@@ -120,6 +147,6 @@ async function* framesOf(
 
 const damaged = (place: string, name: string, why: string): ObjectError =>
   new ObjectError(
-    "failed",
+    "corrupt",
     `${name} in ${place} is corrupt: ${why}; where the layer is still on a server, scrub writes it again`,
   );

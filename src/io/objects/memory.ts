@@ -35,7 +35,7 @@ export class MemoryStorage implements ObjectStorage {
   async put(name: string, bytes: Uint8Array): Promise<ObjectVersion> {
     checkObjectName(name);
     const version = `${++this.writes}` as ObjectVersion;
-    this.objects.set(name, { bytes: bytes.slice(), version, modifiedMs: this.nowMs() });
+    this.objects.set(name, { bytes: Uint8Array.from(bytes), version, modifiedMs: this.nowMs() });
     return version;
   }
 
@@ -57,7 +57,7 @@ export class MemoryStorage implements ObjectStorage {
 
   async putStream(name: string, source: ByteSource): Promise<void> {
     const pieces: Uint8Array[] = [];
-    for await (const piece of source()) pieces.push(piece.slice());
+    for await (const piece of source()) pieces.push(Uint8Array.from(piece)); // a Buffer's slice is no copy
     await this.put(name, Buffer.concat(pieces));
   }
 

@@ -49,6 +49,8 @@ export function s3Error(cause: unknown, { place, bucket, name }: Asked): unknown
     "no-bucket": `there is no bucket "${bucket}": make it, or correct backup_bucket and backup_endpoint`,
     unsupported: `${place} does not implement what a backup needs: ${said}`,
     foreign: said,
+    corrupt: said,
+    "no-key": said,
     failed: `${place}: ${said}`,
   };
   return new ObjectError(kind, sentence[kind], cause);

@@ -1,0 +1,53 @@
+// Management API: the backup as a whole.
+
+import Type from "typebox";
+import { type Api, Hex32 } from "./api.ts";
+
+export const ScrubRequest = Type.Object(
+  {
+    /** All tenants of the place without. */
+    tenant_id: Type.Optional(Hex32),
+    /** Delete what no manifest names and is older than backup_purge_age. */
+    purge: Type.Optional(Type.Boolean()),
+  },
+  { additionalProperties: false },
+);
+export type ScrubRequest = Api<typeof ScrubRequest>;
+
+export const ScrubProblemInfo = Type.Object({
+  kind: Type.Union([
+    Type.Literal("missing"),
+    Type.Literal("corrupt"),
+    Type.Literal("orphaned"),
+    Type.Literal("wrong-generation"),
+    Type.Literal("foreign"),
+  ]),
+  /** Of the object. */
+  name: Type.String(),
+  detail: Type.String(),
+  outcome: Type.Union([
+    Type.Literal("remains"),
+    Type.Literal("repaired"),
+    Type.Literal("deleted"),
+    /** No manifest names it yet: it is younger than backup_purge_age. */
+    Type.Literal("too-young"),
+  ]),
+});
+export type ScrubProblemInfo = Api<typeof ScrubProblemInfo>;
+
+export const ScrubInfo = Type.Object({
+  place: Type.String(),
+  tenants: Type.Number(),
+  timelines: Type.Number(),
+  objects: Type.Number(),
+  /** Read and compared. */
+  bytes: Type.Number(),
+  repaired: Type.Number(),
+  deleted: Type.Number(),
+  too_young: Type.Number(),
+  /** Problems that are still there: 0 is a clean backup. */
+  remaining: Type.Number(),
+  /** The first 1,000. */
+  problems: Type.Array(ScrubProblemInfo),
+});
+export type ScrubInfo = Api<typeof ScrubInfo>;

@@ -51,9 +51,10 @@ export async function attachTenant(parts: AttachParts): Promise<void> {
   await backup.options.ready();
   const taken = await takeTenant(backup, tenant);
   const { timelines } = taken;
-  const manifests = await inParallel(timelines, async (id, done) => {
+  let done = 0;
+  const manifests = await inParallel(timelines, async (id) => {
     const manifest = await takeTimeline(backup, taken, id);
-    parts.onProgress(done, timelines.length);
+    parts.onProgress(++done, timelines.length);
     return manifest;
   });
   checkAncestors(manifests);
@@ -192,16 +193,14 @@ async function fetchWal(
 
 async function inParallel<T, R>(
   items: readonly T[],
-  action: (item: T, done: number) => Promise<R>,
+  action: (item: T) => Promise<R>,
 ): Promise<R[]> {
   const results: R[] = [];
   let next = 0;
-  let done = 0;
   const worker = async (): Promise<void> => {
     while (next < items.length) {
       const i = next++;
-      results[i] = await action(items[i]!, done + 1);
-      done++;
+      results[i] = await action(items[i]!);
     }
   };
   await Promise.all(Array.from({ length: ATTACH_AT_ONCE }, worker));

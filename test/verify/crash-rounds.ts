@@ -4,20 +4,19 @@
 // there and deleted ones are not, and every branch reads as it did. At the end every page is compared with
 // PostgreSQL's own, at the end and at the branch point of every branch that survived.
 
-import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Lsn } from "../../src/core/lsn.ts";
 import type { RelTag } from "../../src/core/page.ts";
 import { CRASH_POINTS } from "../../src/store/crash-points.ts";
-import { PageClient } from "../support/page-client.ts";
 import { type TestPostgres, postgresTempDir, startPostgres } from "../support/postgres.ts";
 import { shutdownEnd } from "../support/shutdown-end.ts";
 import { type Comparison, compareCluster, noComparison } from "./compare.ts";
 import { Pgbench, initPgbench, relationOf } from "./load.ts";
 import { type Branch, Mischief } from "./mischief.ts";
 import type { Random } from "./random.ts";
+import { sumOfPages } from "./page-sums.ts";
 import { at, must, recover } from "./recover.ts";
 import { ServerUnderTest } from "./server.ts";
 
@@ -32,7 +31,6 @@ const POINT_MS = 6_000;
 /** A start takes about a second, ms. */
 const LOAD_MS = { from: 300, to: 2_500 };
 const TABLES = ["pgbench_accounts", "pgbench_tellers", "pgbench_history", "pgbench_accounts_pkey"];
-const READ_AHEAD = 256;
 
 export interface CrashOptions {
   readonly rounds: number;
@@ -193,21 +191,8 @@ export class CrashRounds {
       name,
       ({ state }) => state === "Active",
     );
-    const client = await PageClient.connect({ port: this.server.port });
-    const stream = await client.pagestream(tenant_id, timeline_id);
-    const when = { lsn, notModifiedSince: lsn };
-    const hash = createHash("sha256");
-    for (const rel of this.rels) {
-      const blocks = await stream.nblocks(rel, when);
-      hash.update(String(blocks));
-      for (let from = 0; from < blocks; from += READ_AHEAD) {
-        const count = Math.min(READ_AHEAD, blocks - from);
-        const wanted = Array.from({ length: count }, (_, i) => stream.getPage(rel, from + i, when));
-        for (const page of await Promise.all(wanted)) hash.update(page);
-      }
-    }
-    await client.close();
-    return hash.digest("hex");
+    const served = { port: this.server.port, tenant: tenant_id, timeline: timeline_id };
+    return sumOfPages(served, this.rels, lsn);
   }
 
   /** Ends the load and compares everything with PostgreSQL's own. */
@@ -220,10 +205,10 @@ export class CrashRounds {
     await primary.stop();
     const end = await shutdownEnd(primary.dataDir);
     await server.reached(FOLLOWED, ({ positions }) => Lsn.parse(positions.durable) >= end);
-    await this.compare(FOLLOWED, () => primary.dataDir, end);
+    await this.compare(FOLLOWED, primary.dataDir, end);
     const archive = path.join(primary.dataDir, "pg_wal");
     for (const { name, lsn } of this.survivors()) {
-      await this.compare(name, () => recover(this.base, archive, lsn, this.home), lsn);
+      await this.compare(name, await recover(this.base, archive, lsn, this.home), lsn);
       report.branchesCompared++;
     }
     const { problems } = await server.client.check();
@@ -231,11 +216,9 @@ export class CrashRounds {
     await server.stop();
   }
 
-  private async compare(timeline: string, makeDir: () => string, lsn: Lsn): Promise<void> {
+  private async compare(timeline: string, dir: string, lsn: Lsn): Promise<void> {
     const { server, report } = this;
     const info = await server.client.timeline(timeline);
-    // Takes long and stops this process meanwhile: links that were idle have ended since.
-    const dir = makeDir();
     const served = { port: server.port, tenant: info.tenant_id, timeline: info.timeline_id };
     const before = report.compared;
     await compareCluster(dir, served, lsn, report);

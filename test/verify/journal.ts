@@ -4,8 +4,6 @@
 
 import pg from "pg";
 
-const TABLE = "journal";
-
 /** Rows of one writer: 1 to `acknowledged`, all committed. */
 export interface Account {
   readonly writer: number;
@@ -13,25 +11,27 @@ export interface Account {
 }
 
 export class Journal {
+  private readonly table: string;
   private readonly clients: pg.Client[];
   private readonly acknowledged: number[];
   private readonly loops: Promise<void>[] = [];
   private stopping = false;
   private failure: unknown;
 
-  private constructor(clients: pg.Client[]) {
+  private constructor(clients: pg.Client[], table: string) {
     this.clients = clients;
+    this.table = table;
     this.acknowledged = clients.map(() => 0);
   }
 
   /** Makes the table; `writers` connections write until stop(). */
-  static async start(uri: string, writers: number): Promise<Journal> {
+  static async start(uri: string, writers: number, table = "journal"): Promise<Journal> {
     const clients = Array.from({ length: writers }, () => new pg.Client(uri));
     for (const client of clients) await client.connect();
     await clients[0]!.query(
-      `CREATE TABLE ${TABLE} (writer int, n int, at timestamptz DEFAULT clock_timestamp(), PRIMARY KEY (writer, n))`,
+      `CREATE TABLE ${table} (writer int, n int, at timestamptz DEFAULT clock_timestamp(), PRIMARY KEY (writer, n))`,
     );
-    const journal = new Journal(clients);
+    const journal = new Journal(clients, table);
     clients.forEach((_, writer) => {
       journal.loops.push(
         journal.write(writer).catch((error: unknown) => void (journal.failure ??= error)),
@@ -42,7 +42,7 @@ export class Journal {
 
   private async write(writer: number): Promise<void> {
     const client = this.clients[writer]!;
-    const text = `INSERT INTO ${TABLE} (writer, n) VALUES ($1, $2)`;
+    const text = `INSERT INTO ${this.table} (writer, n) VALUES ($1, $2)`;
     while (!this.stopping) {
       const n = this.acknowledged[writer]! + 1;
       await client.query({ name: "note", text, values: [writer, n] });
@@ -72,18 +72,22 @@ export class Journal {
 }
 
 /** How many of the acknowledged rows the server at `uri` does not have. */
-export async function missingRows(uri: string, accounts: readonly Account[]): Promise<number> {
+export async function missingRows(
+  uri: string,
+  accounts: readonly Account[],
+  table = "journal",
+): Promise<number> {
   const client = new pg.Client(uri);
   await client.connect();
   try {
     let missing = 0;
     const there = await client.query<{ there: boolean }>(
-      `SELECT to_regclass('${TABLE}') IS NOT NULL AS there`,
+      `SELECT to_regclass('${table}') IS NOT NULL AS there`,
     );
     if (!there.rows[0]!.there) return accounts.reduce((sum, a) => sum + a.acknowledged, 0);
     for (const { writer, acknowledged } of accounts) {
       const found = await client.query<{ count: string }>(
-        `SELECT count(*) FROM ${TABLE} WHERE writer = $1 AND n <= $2`,
+        `SELECT count(*) FROM ${table} WHERE writer = $1 AND n <= $2`,
         [writer, acknowledged],
       );
       missing += acknowledged - Number(found.rows[0]!.count);

@@ -22,11 +22,15 @@ export class Pgbench {
   private output = "";
   private stopping = false;
 
-  /** `rate`: transactions a second at most, so that a server that stands still is not flooded later. */
-  constructor(port: number, clients: number, rate: number) {
+  /**
+   * `rate`: transactions a second at most, so that a server that stands still is not flooded later.
+   * `settings`: of its sessions, as PGOPTIONS has them.
+   */
+  constructor(port: number, clients: number, rate: number, settings = "") {
     const args = [...at(port), "-n", "-T", "36000", "-c", `${clients}`, "-R", `${rate}`];
     this.child = spawn(path.join(PG_BIN, "pgbench"), [...args, "postgres"], {
       stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, PGOPTIONS: settings },
     });
     this.child.stdout?.on("data", (text: Buffer) => (this.output += text.toString()));
     this.child.stderr?.on("data", (text: Buffer) => (this.output += text.toString()));

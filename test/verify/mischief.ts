@@ -28,7 +28,7 @@ export class Mischief {
   readonly done: Record<string, number> = {};
   /** Answers that are neither success nor a refusal. */
   readonly failures: string[] = [];
-  private readonly server: ServerUnderTest;
+  private server: ServerUnderTest;
   private readonly timeline: string;
   private readonly now: () => Promise<Lsn>;
   private readonly random: Random;
@@ -53,7 +53,9 @@ export class Mischief {
     this.branchesMax = branchesMax;
   }
 
-  begin(): void {
+  /** `server`: another one that has the timeline now. */
+  begin(server = this.server): void {
+    this.server = server;
     this.stopping = false;
     this.loops = [this.loop(() => this.keep()), this.loop(() => this.branchOrDelete())];
   }
@@ -64,14 +66,22 @@ export class Mischief {
     await Promise.all(this.loops);
   }
 
-  /** Compares the account with what there is after a restart; sentences about what is wrong. */
-  settle(names: readonly string[]): readonly string[] {
+  /**
+   * Compares the account with what there is after a restart; sentences about what is wrong. `lasts`: what
+   * was acknowledged of this branch had to last.
+   */
+  settle(
+    names: readonly string[],
+    lasts: (branch: Branch) => boolean = () => true,
+  ): readonly string[] {
     const there = new Set(names);
     const wrong: string[] = [];
     for (const branch of this.branches.values()) {
       const isThere = there.has(branch.name);
-      if (branch.known === "there" && !isThere) wrong.push(`branch "${branch.name}" is lost`);
-      if (branch.known === "gone" && isThere) wrong.push(`branch "${branch.name}" is back`);
+      const must = lasts(branch);
+      if (must && branch.known === "there" && !isThere)
+        wrong.push(`branch "${branch.name}" is lost`);
+      if (must && branch.known === "gone" && isThere) wrong.push(`branch "${branch.name}" is back`);
       branch.known = isThere ? "there" : "gone";
     }
     for (const name of names) {

@@ -100,7 +100,7 @@ async function verifyMoment(
   verdict: Verdict,
 ): Promise<void> {
   say(`  at ${Lsn.format(moment.lsn)} (${moment.after})`);
-  const recovered = recover(dirs.base, dirs.archive, moment.lsn, dirs.home);
+  const recovered = await recover(dirs.base, dirs.archive, moment.lsn, dirs.home);
   const prod = await server.client.timeline("prod");
   const served = {
     port: server.port,

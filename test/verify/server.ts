@@ -31,7 +31,8 @@ export class ServerUnderTest {
     this.dataDir = dataDir;
     this.environment = environment;
     fs.chmodSync(dataDir, 0o755);
-    this.log = path.join(dataDir, "server.log");
+    // Beside it: what the directory holds may be lost on purpose.
+    this.log = `${dataDir}.log`;
   }
 
   async start(): Promise<void> {
@@ -104,6 +105,14 @@ export class ServerUnderTest {
   async cleanup(): Promise<void> {
     await this.kill();
     fs.rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 3 });
+    fs.rmSync(this.log, { force: true });
+  }
+
+  /** The machine is lost with all that is in its data directory; start() is then an empty one's. */
+  async lose(): Promise<void> {
+    await this.kill();
+    fs.rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 3 });
+    fs.mkdirSync(this.dataDir, { mode: 0o755 });
   }
 
   /** The last lines of its output. */

@@ -39,6 +39,7 @@ const schema = z.strictObject({
   backupIntervalMs: z.coerce.number().int().min(50).max(3_600_000).default(1_000),
   backupWalArchive: yesOrNo.default(true),
   backupPurgeAgeS: z.coerce.number().int().min(1).max(31_536_000).default(86_400),
+  backupSourceKeeps: z.enum(["uploaded", "durable"]).default("uploaded"),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;
@@ -115,6 +116,10 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   backupPurgeAgeS: about(
     ...(["backup_purge_age", "BACKUP_PURGE_AGE", "seconds"] as const),
     "scrub --purge deletes only what is older, by the clock of the back end",
+  ),
+  backupSourceKeeps: about(
+    ...(["backup_source_keeps", "BACKUP_SOURCE_KEEPS", "word"] as const),
+    "followed primaries keep WAL that is not: uploaded (a lost machine has no gap) or durable here",
   ),
 };
 

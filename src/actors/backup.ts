@@ -30,6 +30,8 @@ export interface BackupOptions {
   readonly archive: boolean;
   /** A scrub deletes only what is older, by the clock of the back end. */
   readonly purgeAgeMs: number;
+  /** From where on a followed primary's slot keeps WAL for us. */
+  readonly sourceKeeps: "uploaded" | "durable";
   readonly nowMs: () => number;
   /** Resolves when the back end was found fit; asked again after it was not. */
   readonly ready: () => Promise<void>;

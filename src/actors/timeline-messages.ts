@@ -16,8 +16,12 @@ export interface Positions {
   readonly uploaded: Lsn;
 }
 
-/** `applied`: what upstream hears as applied, where that is not `visible`: with a backup it is `uploaded`. */
+/**
+ * `flushed`: what upstream hears as flush, where that is not `durable`: it keeps WAL from there on.
+ * `applied`: what upstream hears as applied, where that is not `visible`: with a backup it is `uploaded`.
+ */
 export interface ToldPositions extends Positions {
+  readonly flushed?: Lsn | undefined;
   readonly applied?: Lsn | undefined;
 }
 

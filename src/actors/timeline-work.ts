@@ -73,10 +73,17 @@ export function progressed(state: TimelineState): void {
   publish(state);
 }
 
-/** With a backup, what upstream hears as applied is what object storage holds. */
-function told({ wal, deps }: TimelineState): ToldPositions {
+/**
+ * With a backup, what upstream hears as applied is what object storage holds; a primary hears it as
+ * flush, too, so that its slot keeps what a lost machine would need again. A compute of ours does not:
+ * its commits wait for flush (docs/decisions/008-what-a-source-keeps.md).
+ */
+function told({ wal, deps, inlet }: TimelineState): ToldPositions {
   const { positions } = wal!;
-  return deps.backup === undefined ? positions : { ...positions, applied: positions.uploaded };
+  if (deps.backup === undefined) return positions;
+  const { uploaded } = positions;
+  const keeps = deps.backup.options.sourceKeeps === "uploaded" && inlet.source === "primary";
+  return { ...positions, applied: uploaded, ...(keeps && { flushed: uploaded }) };
 }
 
 // ---- sealing and time

@@ -28,6 +28,8 @@ export class WalInlet {
   status: WalReceiverStatus | undefined;
   /** Why WAL waits. */
   stalled: string | undefined;
+  /** Where WAL comes from; undefined: from nowhere. */
+  source: WalSource["kind"] | undefined;
   private readonly deps: InletDeps;
   private readonly timeline: ActorRef<TimelineMsg>;
   private readonly onChange: () => void;
@@ -46,6 +48,7 @@ export class WalInlet {
   /** Connects to `source` in the place of what it was; undefined: to nothing. */
   connect(source: WalSource | undefined): void {
     this.stop();
+    this.source = source?.kind;
     if (source === undefined) return;
     const { deps, timeline } = this;
     let conninfo: Conninfo;

@@ -39,6 +39,7 @@ export async function openBackup(config: Config, log: Log): Promise<BackupOption
     intervalMs: config.backupIntervalMs,
     archive: config.backupWalArchive,
     purgeAgeMs: config.backupPurgeAgeS * 1_000,
+    sourceKeeps: config.backupSourceKeeps,
     nowMs: systemClock.nowMs,
   };
 }

@@ -101,14 +101,16 @@ export function statusOf(facts: StatusFacts): Status {
   };
 }
 
-/** Tenants that cannot be opened, WAL that waits (a full disk, a source that is no more), merges that fail. */
+/** Tenants that cannot be opened, WAL that waits (a full disk) or comes no more (a source that refuses), merges that fail. */
 function alarmsOf({ tenants, unusable }: Directory): readonly string[] {
   const alarms = [...unusable].map(([id, why]) => `tenant ${id}: ${why}`);
   for (const { timelines } of tenants.values()) {
     for (const { entry, facts, merge } of timelines.values()) {
-      const { stalled, phase } = facts;
+      const { stalled, phase, receiver } = facts;
+      const lost = receiver?.connection === "refused" ? receiver.reason : undefined;
+      const source = lost && `its WAL source: ${lost}`;
       const broken = phase.kind === "broken" ? phase.reason : undefined;
-      for (const why of [broken, stalled, merge?.().failure]) {
+      for (const why of [broken, stalled, source, merge?.().failure]) {
         if (why !== undefined) alarms.push(`timeline "${entry.name}": ${why}`);
       }
     }

@@ -85,6 +85,10 @@ export const WAL_JOIN_BYTES = 64 * KiB;
 export const WAL_STATUS_MS = 10_000;
 /** A WAL source that says nothing for this long, ms, is given up (PostgreSQL's wal_receiver_timeout); asked for a reply at half of it. */
 export const WAL_SILENCE_MS_MAX = 60_000;
+/** A source that is stopping asks for replies within milliseconds of each other; one that is idle, twice in its wal_sender_timeout, which is 60 s as a rule. */
+export const WAL_PRESSED_APART_MS_MAX = 300;
+/** It is given this long, ms, to wait for the upload of its last WAL: a few turns of a backup. */
+export const WAL_STOP_WAIT_MS_MAX = 10_000;
 /** A timeline that takes in nothing of what it was handed for this long, ms, has lost it (a restart): stream again. */
 export const WAL_UNTAKEN_MS_MAX = 60_000;
 /** A timeline may take this long, ms, to say where streaming starts: it may be replaying its WAL files. */

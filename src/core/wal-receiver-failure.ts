@@ -25,7 +25,8 @@ const UNDEFINED_FILE = "58P01";
 const FEATURE_NOT_SUPPORTED = "0A000";
 const NOT_IN_PREREQUISITE_STATE = "55000";
 
-export function failureOf(end: StreamEnd): Failure {
+/** `from`: where streaming was to begin, if it is known. */
+export function failureOf(end: StreamEnd, from?: Lsn): Failure {
   switch (end.kind) {
     case "finished":
     case "lost":
@@ -40,18 +41,20 @@ export function failureOf(end: StreamEnd): Failure {
         retry: false,
       };
     case "server-error":
-      return serverFailure(end.code, end.message);
+      return serverFailure(end.code, end.message, from);
   }
 }
 
-function serverFailure(code: string, message: string): Failure {
+function serverFailure(code: string, message: string, from: Lsn | undefined): Failure {
   const reason = `the server says: ${message} (SQLSTATE ${code})`;
   switch (code) {
     case UNDEFINED_FILE:
       return {
         reason:
-          `${reason}; WAL that was never received is gone, so this timeline cannot go on: ` +
-          "follow the server anew, with a slot that is kept and a larger max_slot_wal_keep_size",
+          `${reason}; there is a gap: the server has no more the WAL from ` +
+          `${from === undefined ? "where this timeline ends" : Lsn.format(from)} on, so this timeline ends ` +
+          "there and stays readable: follow the server anew under another name, with a slot that is " +
+          "kept and a larger max_slot_wal_keep_size",
         retry: false,
       };
     case FEATURE_NOT_SUPPORTED:

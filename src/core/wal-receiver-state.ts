@@ -47,6 +47,10 @@ export interface Streaming {
   readonly heardAtMs: number;
   readonly asked: boolean;
   readonly reportedAtMs: number;
+  /** The source has asked for one reply after the other, and sent nothing else, since when and till when. */
+  readonly pressed?: { readonly sinceMs: number; readonly lastMs: number } | undefined;
+  /** The source is stopping and waits for our flush of all that it has: it is told what is durable. */
+  readonly yields?: true;
 }
 
 export type ReceiverPhase =
@@ -67,6 +71,8 @@ export interface ReceiverState {
   readonly failures: number;
   readonly reconnects: number;
   readonly reported: ReportedPositions;
+  /** What flush would be if the source had to keep nothing for us. */
+  readonly durable: Lsn;
   readonly lastError: string | undefined;
 }
 
@@ -99,6 +105,7 @@ export type ReceiverEvent =
       readonly received: Lsn;
       readonly visible: Lsn;
       readonly durable: Lsn;
+      readonly flushed?: Lsn | undefined;
       readonly applied?: Lsn | undefined;
     }
   | { readonly kind: "wal-refused"; readonly reason: string; readonly retry: boolean }
@@ -131,11 +138,13 @@ export const IDLE_RECEIVER: ReceiverState = {
   failures: 0,
   reconnects: 0,
   reported: { write: LSN_INVALID, flush: LSN_INVALID, apply: LSN_INVALID },
+  durable: LSN_INVALID,
   lastError: undefined,
 };
 
 /**
- * Our positions as PostgreSQL names them. Apply is what object storage holds (`applied`) or, without a
+ * Our positions as PostgreSQL names them. Flush moves the source's slot, so it is `flushed` where the
+ * source must keep more than we have not on disk yet (docs/decisions/008-what-a-source-keeps.md). Apply is what object storage holds (`applied`) or, without a
  * backup, what can be read here and is safe: a commit that waits for remote_apply waits for nothing
  * else, so it must not be told of what a crash could still take away.
  */
@@ -143,9 +152,10 @@ export function reportOf(positions: {
   readonly received: Lsn;
   readonly visible: Lsn;
   readonly durable: Lsn;
+  readonly flushed?: Lsn | undefined;
   readonly applied?: Lsn | undefined;
 }): ReportedPositions {
-  const flush = positions.durable;
+  const flush = Math.min(positions.flushed ?? positions.durable, positions.durable) as Lsn;
   const apply = Math.min(positions.applied ?? positions.visible, flush) as Lsn;
   return { write: Math.max(positions.received, flush) as Lsn, flush, apply };
 }

@@ -2,17 +2,20 @@
 // give up a silent peer, back off, or stop for good with a remedy. Pure: events in, effects out;
 // time (steady, ms) and chance come with each event. The actor of the same name performs.
 //
-// Holds: flush reported upstream is never above what the timeline called durable; apply is never
+// Holds: flush reported upstream is never above what the timeline called durable, and where the source
+// must keep WAL until it is uploaded never above that, unless it is stopping; apply is never
 // above flush; bytes are handed to the timeline gapless, from where it said streaming starts.
 
 import { unreachable } from "./assert.ts";
 import {
   WAL_ATTACH_MS_MAX,
   WAL_IN_FLIGHT_BYTES,
+  WAL_PRESSED_APART_MS_MAX,
   WAL_RETRY_MS_MAX,
   WAL_RETRY_MS_MIN,
   WAL_SILENCE_MS_MAX,
   WAL_STATUS_MS,
+  WAL_STOP_WAIT_MS_MAX,
   WAL_UNTAKEN_MS_MAX,
 } from "./limits.ts";
 import { Lsn } from "./lsn.ts";
@@ -24,6 +27,7 @@ import {
   type ReceiverEvent,
   type ReceiverState,
   type ReceiverStep,
+  type ReportedPositions,
   type StartPoint,
   type Streaming,
   reportOf,
@@ -90,7 +94,7 @@ export function stepReceiver(
     case "progress":
       return onProgress(state, event, moment);
     case "ended":
-      return fail(state, failureOf(event.end), moment);
+      return fail(state, failureOf(event.end, startedAt(state)), moment);
     case "wal-refused":
       if (state.phase.kind !== "streaming" && state.phase.kind !== "starting") {
         return [state, NOTHING];
@@ -102,6 +106,10 @@ export function stepReceiver(
       return unreachable(event);
   }
 }
+
+/** Where streaming was asked to begin. */
+const startedAt = ({ phase }: ReceiverState): Lsn | undefined =>
+  phase.kind === "starting" ? phase.start.lsn : phase.kind === "streaming" ? phase.next : undefined;
 
 function onConnectNow(state: ReceiverState): ReceiverStep {
   switch (state.phase.kind) {
@@ -204,6 +212,7 @@ function onWal(
     takenAtMs: phase.taken === phase.next ? nowMs : phase.takenAtMs,
     heardAtMs: nowMs,
     asked: false,
+    pressed: undefined,
   };
   return [{ ...state, failures: 0, lastError: undefined, phase: heard }, effects];
 }
@@ -218,10 +227,28 @@ function onKeepalive(
   const heard: Streaming = { ...phase, sourceEnd: event.end, heardAtMs: nowMs, asked: false };
   const calm = { ...state, failures: 0, lastError: undefined };
   if (!event.replyRequested) return [{ ...calm, phase: heard }, NOTHING];
-  return [
-    { ...calm, phase: { ...heard, reportedAtMs: nowMs } },
-    [{ do: "report", positions: state.reported, ask: false }],
-  ];
+  const next = { ...calm, phase: pressed({ ...heard, reportedAtMs: nowMs }, nowMs) };
+  return [next, [{ do: "report", positions: positionsOf(next), ask: false }]];
+}
+
+/**
+ * A walsender whose server shuts down asks for one reply after the other until flush is at its end, and
+ * the shutdown waits for it (WalSndDone in walsender.c). Object storage that is away must not hold up
+ * a production server for ever, so after a while it is told what is durable here.
+ */
+function pressed(phase: Streaming, nowMs: number): Streaming {
+  const goesOn =
+    phase.pressed !== undefined && nowMs - phase.pressed.lastMs <= WAL_PRESSED_APART_MS_MAX;
+  const sinceMs = goesOn ? phase.pressed!.sinceMs : nowMs;
+  const yields = phase.yields === true || nowMs - sinceMs >= WAL_STOP_WAIT_MS_MAX;
+  return { ...phase, pressed: { sinceMs, lastMs: nowMs }, ...(yields && { yields }) };
+}
+
+/** What is reported: `reported`, unless the source waits for more. */
+function positionsOf({ phase, reported, durable }: ReceiverState): ReportedPositions {
+  if (phase.kind !== "streaming" || phase.yields !== true) return reported;
+  const flush = Math.max(reported.flush, durable) as Lsn;
+  return { ...reported, flush, write: Math.max(reported.write, flush) as Lsn };
 }
 
 function onProgress(
@@ -229,13 +256,14 @@ function onProgress(
   event: Parameters<typeof reportOf>[0],
   { nowMs }: Moment,
 ): ReceiverStep {
-  const reported = reportOf(event);
+  const known = { ...state, reported: reportOf(event), durable: event.durable };
   const { phase } = state;
-  if (phase.kind !== "streaming") return [{ ...state, reported }, NOTHING];
+  if (phase.kind !== "streaming") return [known, NOTHING];
   const effects: ReceiverEffect[] = [];
-  const moved = reported.flush > state.reported.flush || reported.apply > state.reported.apply;
+  const [before, positions] = [positionsOf(state), positionsOf(known)];
+  const moved = positions.flush > before.flush || positions.apply > before.apply;
   // A commit may be waiting for exactly this: it goes out before anything else is looked at.
-  if (moved) effects.push({ do: "report", positions: reported, ask: false });
+  if (moved) effects.push({ do: "report", positions, ask: false });
   const taken = Math.max(phase.taken, event.received) as Lsn;
   const mayGoOn = phase.paused && phase.next - taken <= WAL_IN_FLIGHT_BYTES / 2;
   if (mayGoOn) effects.push({ do: "resume" });
@@ -246,7 +274,7 @@ function onProgress(
     reportedAtMs: moved ? nowMs : phase.reportedAtMs,
     ...(mayGoOn ? { paused: false, heardAtMs: nowMs, asked: false } : {}),
   };
-  return [{ ...state, reported, phase: moving }, effects];
+  return [{ ...known, phase: moving }, effects];
 }
 
 function onTick(state: ReceiverState, moment: Moment): ReceiverStep {
@@ -282,7 +310,7 @@ function onStreamingTick(state: ReceiverState, phase: Streaming, moment: Moment)
   if (!ask && nowMs - phase.reportedAtMs < WAL_STATUS_MS) return [state, NOTHING];
   return [
     { ...state, phase: { ...phase, asked: phase.asked || ask, reportedAtMs: nowMs } },
-    [{ do: "report", positions: state.reported, ask }],
+    [{ do: "report", positions: positionsOf(state), ask }],
   ];
 }
 

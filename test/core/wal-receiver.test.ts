@@ -73,6 +73,20 @@ class Driver {
       durable: at(durable),
     });
   }
+  /** All is durable, and object storage has it up to `uploaded`. */
+  backedUp(durable: number, uploaded: number): readonly ReceiverEffect[] {
+    const told = { flushed: at(uploaded), applied: at(uploaded) };
+    const [received, visible] = [at(durable), at(durable)];
+    return this.send({ kind: "progress", received, visible, durable: at(durable), ...told });
+  }
+  /** The source asks where we are; what it is told as flush. */
+  asked(): Lsn | undefined {
+    const { connection } = this;
+    const end = at(1000);
+    const effects = this.send({ kind: "keepalive", connection, end, replyRequested: true });
+    const report = effects.find((effect) => effect.do === "report");
+    return report?.do === "report" ? report.positions.flush : undefined;
+  }
   lost(): readonly ReceiverEffect[] {
     const { connection } = this;
     return this.send({ kind: "ended", connection, end: { kind: "lost", message: "cut" } });
@@ -249,6 +263,44 @@ describe("reports", () => {
     const d = new Driver().stream();
     d.progress(100, 0, 100);
     expect(kinds(d.progress(100, 50, 100))).toEqual(["report"]);
+  });
+
+  test("a source that keeps what is not uploaded hears that as flush, and write goes on", () => {
+    const d = new Driver().stream();
+    d.wal(0, 1000);
+    expect(d.backedUp(1000, 400)).toEqual([
+      { do: "report", ask: false, positions: { write: at(1000), flush: at(400), apply: at(400) } },
+    ]);
+    expect(d.backedUp(1000, 400)).toEqual([]);
+    expect(kinds(d.backedUp(1000, 1000))).toEqual(["report"]);
+  });
+
+  test("a source that stops and waits for flush hears what is durable after a while; others do not", () => {
+    const d = new Driver().stream();
+    d.wal(0, 1000);
+    d.backedUp(1000, 400);
+    // Idle, with a short wal_sender_timeout: it asks often, but not in one go.
+    for (let i = 0; i < 100; i++, d.nowMs += 500) expect(d.asked()).toBe(at(400));
+    for (let i = 0; i < 1_000; i++, d.nowMs += 10) expect(d.asked()).toBe(at(400));
+    expect(d.asked()).toBe(at(1000));
+    // What comes meanwhile is told as it is durable.
+    expect(d.backedUp(1000, 500)).toMatchObject([{ positions: { flush: at(1000) } }]);
+    d.lost();
+    d.tickAfter(WAL_RETRY_MS_MAX);
+    d.connected();
+    d.attached();
+    d.send({ kind: "started", connection: d.connection });
+    expect(d.asked()).toBe(at(500));
+  });
+
+  test("WAL in between: it is not stopping", () => {
+    const d = new Driver().stream();
+    d.backedUp(0, 0);
+    for (let i = 0; i < 2_000; i++, d.nowMs += 10) {
+      if (i % 500 === 0) d.wal(i, 500);
+      d.backedUp(i, 0);
+      expect(d.asked()).toBe(at(0));
+    }
   });
 
   test("flush is what is durable, apply never above it", () => {

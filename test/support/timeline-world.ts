@@ -110,6 +110,7 @@ export class TimelineWorld {
       new Backup(
         {
           ...{ storage, urgent: storage, intervalMs: 10, archive: true, purgeAgeMs: 3_600_000 },
+          sourceKeeps: "uploaded",
           nowMs: systemClock.nowMs,
           ready: () => Promise.resolve(),
           resting: () => undefined,

@@ -111,8 +111,6 @@ class Connection {
   private readonly outbox: Outbox;
   private readonly commands: CommandRunner;
   private stream: PageStream | undefined;
-  /** Whole messages that wait for room or for the end of a command. */
-  private held: { readonly type: number; readonly body: Uint8Array }[] = [];
   private checking = false;
   private proceeding = false;
   private ended = false;
@@ -125,8 +123,9 @@ class Connection {
     this.log = deps.log.child({ peer: link.peer });
     this.handshake = new Handshake(deps.authenticate, deps.tls?.policy);
     this.framer = new Framer(
-      (type, body) => this.onMessage(type, body),
+      (type, body) => this.handle(type, body),
       FRONTEND_MESSAGE_BYTES_MAX,
+      () => this.ready,
     );
     this.outbox = new Outbox(link, deps.slabs, () => this.guarded(() => this.proceed()));
     this.commands = new CommandRunner({
@@ -224,15 +223,10 @@ class Connection {
     });
   }
 
-  private onMessage(type: number, body: Uint8Array): void {
-    if (this.held.length > 0 || !this.ready) this.held.push({ type, body });
-    else this.handle(type, body);
-  }
-
   /** Whether a message can be handled now. */
   private get ready(): boolean {
     if (this.checking || this.phase === "busy") return false;
-    return this.stream === undefined ? this.outbox.room > 0 : this.stream.hasRoom;
+    return this.stream === undefined ? this.outbox.room() > 0 : this.stream.hasRoom;
   }
 
   private handle(type: number, body: Uint8Array): void {
@@ -304,20 +298,15 @@ class Connection {
     // A command that ends at once says so from within this loop.
     if (this.proceeding) return;
     this.proceeding = true;
-    let at = 0;
-    while (at < this.held.length && this.ready) {
-      const { type, body } = this.held[at++]!;
-      this.handle(type, body);
-    }
-    if (at > 0) this.held = this.held.slice(at);
+    this.framer.resume();
     this.proceeding = false;
     this.stream?.flush();
-    if (this.ended && this.held.length === 0 && this.ready) this.onEnd();
+    if (this.ended && !this.framer.isHolding && this.ready) this.onEnd();
     this.adjustReading();
   }
 
   private adjustReading(): void {
-    if (this.phase === "closing" || (this.held.length === 0 && this.ready)) this.link.resume();
+    if (this.phase === "closing" || (!this.framer.isHolding && this.ready)) this.link.resume();
     else this.link.pause();
   }
 
@@ -325,7 +314,7 @@ class Connection {
   private onEnd(): void {
     this.ended = true;
     if (this.phase === "closing") return;
-    if (this.held.length > 0 || this.checking || this.phase === "busy") return;
+    if (this.framer.isHolding || this.checking || this.phase === "busy") return;
     if (this.framer.pendingBytes > 0) {
       throw new MalformedInput("the client closed in the middle of a message");
     }
@@ -343,7 +332,6 @@ class Connection {
   private close(...bytes: readonly Uint8Array[]): void {
     if (this.phase === "closing") return;
     this.phase = "closing";
-    this.held = [];
     this.outbox.finish(...bytes);
     this.link.resume();
   }
@@ -352,7 +340,6 @@ class Connection {
   private closeNow(state: SqlState, text: string): void {
     if (this.outbox.isClosed) return;
     this.phase = "closing";
-    this.held = [];
     this.outbox.finishNow(errorResponse(state, text));
     this.link.resume();
   }
@@ -393,7 +380,6 @@ class Connection {
     this.guarded(() => this.closeNow(SQLSTATE.adminShutdown, "shutdown"));
     this.outbox.close(new Error("the link is closed"));
     this.link.endSoon();
-    this.held = [];
     this.stream?.close();
     this.stream = undefined;
   }

@@ -1,7 +1,7 @@
 // What goes out of one compute link: answers in order, each with one write, and memory given back
 // when the socket took it. Order and bounds are core/connection.ts; this does the writing.
 
-import { AnswerQueue, type Slot } from "../core/connection.ts";
+import { AnswerQueue, LINK_BOUNDS, type LinkBounds, type Slot } from "../core/connection.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import type { Link } from "../io/listener.ts";
 
@@ -34,9 +34,9 @@ export class Outbox {
     this.onSent = onSent;
   }
 
-  /** Requests that may still be taken. */
-  get room(): number {
-    return this.queue.room;
+  /** Requests that may still be taken within these bounds. */
+  room(bounds: LinkBounds = LINK_BOUNDS): number {
+    return this.queue.room(bounds);
   }
 
   /** Nothing can be sent any more. */

@@ -56,7 +56,7 @@ export class PageStream {
   private readonly builder: BatchBuilder;
   private timeline: ActorRef<TimelineMsg> | undefined;
   /** Ends of what is owed: the link may go before its answers come. */
-  private readonly owed = new Set<() => void>();
+  private readonly owed: (() => void)[] = [];
   private hungry = false;
 
   constructor(version: PagestreamVersion, host: PageStreamHost) {
@@ -69,7 +69,7 @@ export class PageStream {
   get hasRoom(): boolean {
     const { outbox, fair, tenant } = this.host;
     const { count } = this.builder;
-    if (count >= outbox.room) return false;
+    if (count >= outbox.room(fair.linkBounds)) return false;
     if (count < fair.room(tenant)) return true;
     if (!this.hungry) {
       this.hungry = true;
@@ -83,13 +83,12 @@ export class PageStream {
 
   /** The link is gone, and what it asked for is nobody's any more. */
   close(): void {
-    for (const end of this.owed) end();
-    this.owed.clear();
+    for (const end of this.owed.splice(0)) end();
   }
 
   /** Takes one request. Throws MalformedInput if it cannot be decoded. */
   request(body: Uint8Array): void {
-    if (this.builder.full) this.flush();
+    if (this.builder.full || this.builder.count >= this.host.fair.batchMax) this.flush();
     const refusal = this.builder.add(body);
     if (refusal === undefined) return;
     // Its answer is known already, and stands behind those of the requests before it.
@@ -126,10 +125,11 @@ export class PageStream {
       });
     const finish = host.fair.add(host.tenant, batch.requests.length, begin);
     const end = (): void => {
-      this.owed.delete(end);
+      const at = this.owed.indexOf(end);
+      if (at >= 0) this.owed.splice(at, 1);
       finish();
     };
-    this.owed.add(end);
+    this.owed.push(end);
   }
 
   /** The directory is asked again when the timeline has stopped, or was not there. */

@@ -130,8 +130,11 @@ interface Life<State, Msg> {
   readonly node: Entry;
   /** The parent's entry of `SystemState.children`. */
   readonly siblings: Map<string, () => void>;
-  /** Told and not handled yet; kept only for a spec that wants to refuse. */
-  readonly waiting: Set<Msg>;
+  /**
+   * Told and not handled yet, in order; kept only for a spec that wants to refuse. No set: what a set
+   * has let go of lives on in its former tables until a full collection.
+   */
+  readonly waiting: Msg[];
   history: RestartHistory;
   live: boolean;
   current: State | undefined;
@@ -151,7 +154,7 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
     system,
     node: { path, state: "running", restarts: 0, lastCrash: undefined, sinceMs: Date.now() },
     siblings: system.children.get(parent.path) ?? new Map(),
-    waiting: new Set(),
+    waiting: [],
     history: NO_CRASHES,
     live: true,
     current: undefined,
@@ -209,7 +212,14 @@ function handled<State, Msg>(
   if (life.stillborn !== undefined) throw life.stillborn.error;
   if (msg === STILLBORN) return; // another message came first and crashed it
   life.current = life.spec.handle(life.current as State, msg, self);
-  life.waiting.delete(msg);
+  forget(life, msg);
+}
+
+/** Whether it was waiting. Messages are handled in their order, so it is mostly the first. */
+function forget<State, Msg>({ waiting }: Life<State, Msg>, msg: Msg): boolean {
+  const at = waiting.indexOf(msg);
+  if (at >= 0) waiting.splice(at, 1);
+  return at >= 0;
 }
 
 /** nact's answers to a crash. */
@@ -233,7 +243,7 @@ async function crashed<State, Msg>(
   const afterMs = decision.kind === "restart" ? decision.afterMs : 0;
   system.onCrash({ path: node.path, error, decision: decision.kind, afterMs });
   stopBelow(system, node.path);
-  if (life.waiting.delete(msg)) spec.refuse?.(msg, node.lastCrash);
+  if (forget(life, msg)) spec.refuse?.(msg, node.lastCrash);
   if (decision.kind === "give-up") {
     life.live = false;
     node.state = "broken";
@@ -265,8 +275,7 @@ function ended<State, Msg>(life: Life<State, Msg>): void {
     system.nodes.delete(node.path);
   }
   spec.afterStop?.(old);
-  for (const msg of life.waiting) spec.refuse?.(msg, whyStopped(life.node));
-  life.waiting.clear();
+  for (const msg of life.waiting.splice(0)) spec.refuse?.(msg, whyStopped(life.node));
 }
 
 const whyStopped = (node: Entry): string | undefined =>
@@ -284,7 +293,7 @@ function makeRef<State, Msg>(
     scope: { path, ref: place },
     tell: (msg) => {
       if (life.live) {
-        if (refuse !== undefined) life.waiting.add(msg);
+        if (refuse !== undefined) life.waiting.push(msg);
         nact.dispatch(place.actor as nact.Ref<Msg>, msg);
       } else if (refuse !== undefined) setImmediate(() => refuse(msg, whyStopped(life.node)));
     },

@@ -2,7 +2,12 @@
 // leave. Answers are strictly in the order of requests, however late one of them is known; what is
 // known early waits. What is owed is bounded, and at the bound nothing more is taken. No socket.
 
-import { REQUESTS_IN_FLIGHT_MAX, UNSENT_BYTES_MAX } from "./limits.ts";
+import {
+  REQUESTS_IN_FLIGHT_MAX,
+  SHARED_LINK_REQUESTS_MAX,
+  SHARED_LINK_UNSENT_BYTES_MAX,
+  UNSENT_BYTES_MAX,
+} from "./limits.ts";
 
 /**
  * commands: between commands. skipping: an extended-protocol step failed, all is ignored up to Sync.
@@ -66,9 +71,30 @@ export interface Slot<A> {
   answer: A | undefined;
 }
 
+/** What one link may have under way. */
+export interface LinkBounds {
+  /** Requests that are not answered. */
+  readonly requests: number;
+  /** Bytes of answers that lie unread. */
+  readonly unsentBytes: number;
+}
+
+/** Of a link whose tenant asks alone. */
+export const LINK_BOUNDS: LinkBounds = {
+  requests: REQUESTS_IN_FLIGHT_MAX,
+  unsentBytes: UNSENT_BYTES_MAX,
+};
+
+/** Of a link of one tenant among several: what a socket takes again in one turn is little. */
+export const SHARED_LINK_BOUNDS: LinkBounds = {
+  requests: SHARED_LINK_REQUESTS_MAX,
+  unsentBytes: SHARED_LINK_UNSENT_BYTES_MAX,
+};
+
 /** Answers owed and answers under way. `A` is an answer, opaque here. */
 export class AnswerQueue<A> {
-  private slots: Slot<A>[] = [];
+  // Places that were answered are empty: what has been sent must not live on in here.
+  private slots: (Slot<A> | undefined)[] = [];
   private head = 0;
   private requests = 0;
   private unsent = 0;
@@ -84,9 +110,8 @@ export class AnswerQueue<A> {
   }
 
   /** How many requests may still be taken; 0 while answers pile up unread. */
-  get room(): number {
-    if (this.unsent >= UNSENT_BYTES_MAX) return 0;
-    return Math.max(0, REQUESTS_IN_FLIGHT_MAX - this.requests);
+  room({ requests, unsentBytes }: LinkBounds): number {
+    return this.unsent >= unsentBytes ? 0 : Math.max(0, requests - this.requests);
   }
 
   /** Since when the oldest open request waits, ms; undefined if none does. */
@@ -112,7 +137,7 @@ export class AnswerQueue<A> {
       if (first === undefined || first.answer === undefined) break;
       due.push(first.answer);
       this.requests -= first.requests;
-      this.head++;
+      this.slots[this.head++] = undefined;
     }
     if (this.head === this.slots.length) {
       this.slots = [];
@@ -128,7 +153,7 @@ export class AnswerQueue<A> {
   drop(): readonly A[] {
     const answers: A[] = [];
     for (const slot of this.slots.slice(this.head)) {
-      if (slot.answer !== undefined) answers.push(slot.answer);
+      if (slot?.answer !== undefined) answers.push(slot.answer);
     }
     this.slots = [];
     this.head = 0;

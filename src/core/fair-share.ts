@@ -1,12 +1,16 @@
 // Fair shares of page reads between tenants. While one tenant alone asks, it is not held back. When
-// others ask too, each has only so many requests at work at a time, and the rest waits its turn here:
-// what one tenant piles up, another does not stand behind. What waits for WAL soon counts no more.
+// others ask too, what one tenant asks for goes to work in small pieces, a few at a time; the rest
+// waits its turn here, up to a bound, and then its sockets are not read: what one tenant piles up,
+// another does not stand behind. What waits for WAL soon counts no more.
 //
 // Besides, each tenant has a bound on all its requests, so that memory is bounded; connections ask
 // `room` before they take more in.
 
+import { LINK_BOUNDS, type LinkBounds, SHARED_LINK_BOUNDS } from "./connection.ts";
 import {
   TENANT_ACTIVE_MS,
+  TENANT_BATCH_REQUESTS,
+  TENANT_QUEUE_REQUESTS,
   TENANT_REQUESTS_MAX,
   TENANT_SHARE_REQUESTS,
   TENANT_WORK_MS,
@@ -16,16 +20,23 @@ interface Work {
   readonly requests: number;
   readonly begin: () => void;
   startedMs: number;
-  state: "waiting" | "working" | "ended";
+  /** late: it works for so long that it holds nobody back. */
+  state: "waiting" | "working" | "late" | "ended";
 }
 
 interface Tenant {
   lastMs: number;
   /** All that are not answered: waiting and working. */
   requests: number;
+  /** Of these, those that wait their turn. */
+  queued: number;
+  /** Of these, those that work and hold others back. */
+  working: number;
   readonly waiting: Work[];
-  readonly working: Set<Work>;
-  /** Who wants to hear of room. */
+  // Arrays, not sets: what a set has let go of lives on in its former tables until a full collection.
+  /** In the order in which they began; ended ones leave when they are first. */
+  readonly begun: Work[];
+  /** Who wants to hear of room, longest first. */
   readonly hungry: Set<() => void>;
 }
 
@@ -33,21 +44,37 @@ interface Tenant {
 export class FairShare {
   private readonly tenants = new Map<string, Tenant>();
   private readonly now: () => number;
+  /** Whether more than one tenant has asked lately. */
+  private shared = false;
+  private waking = false;
 
   constructor(now: () => number) {
     this.now = now;
   }
 
-  /** Tenants of which something waits its turn. */
+  /** Pieces of work that wait their turn. */
   get waiting(): number {
     let waiting = 0;
     for (const { waiting: works } of this.tenants.values()) waiting += works.length;
     return waiting;
   }
 
+  /** Requests that one piece of work should hold at most. */
+  get batchMax(): number {
+    return this.shared ? TENANT_BATCH_REQUESTS : Infinity;
+  }
+
+  /** What one link may have under way. */
+  get linkBounds(): LinkBounds {
+    return this.shared ? SHARED_LINK_BOUNDS : LINK_BOUNDS;
+  }
+
   /** Requests that a tenant may still add. */
-  room(tenant: string): number {
-    return TENANT_REQUESTS_MAX - (this.tenants.get(tenant)?.requests ?? 0);
+  room(name: string): number {
+    const tenant = this.tenants.get(name);
+    if (tenant === undefined) return TENANT_REQUESTS_MAX;
+    const room = TENANT_REQUESTS_MAX - tenant.requests;
+    return this.shared ? Math.min(room, TENANT_QUEUE_REQUESTS - tenant.queued) : room;
   }
 
   /** `wake` is called once, when the tenant has room again. */
@@ -60,7 +87,9 @@ export class FairShare {
     const tenant = this.of(name);
     const nowMs = (tenant.lastMs = this.now());
     const work: Work = { requests, begin, startedMs: nowMs, state: "waiting" };
+    if (!this.shared && this.tenants.size > 1) this.look(nowMs);
     tenant.requests += requests;
+    tenant.queued += requests;
     tenant.waiting.push(work);
     this.turn(tenant, nowMs);
     return () => this.ended(name, tenant, work);
@@ -69,22 +98,37 @@ export class FairShare {
   /** To be called now and then while something waits: work that began long ago is not waited for. */
   tick(): void {
     const nowMs = this.now();
-    for (const tenant of this.tenants.values()) this.turn(tenant, nowMs);
+    this.look(nowMs);
+    for (const [name, tenant] of this.tenants) {
+      this.turn(tenant, nowMs);
+      this.wake(name, tenant);
+    }
   }
 
   private ended(name: string, tenant: Tenant, work: Work): void {
     if (work.state === "ended") return;
-    if (work.state === "waiting") tenant.waiting.splice(tenant.waiting.indexOf(work), 1);
+    if (work.state === "waiting") {
+      tenant.waiting.splice(tenant.waiting.indexOf(work), 1);
+      tenant.queued -= work.requests;
+    }
+    if (work.state === "working") tenant.working -= work.requests;
     work.state = "ended";
-    tenant.working.delete(work);
     tenant.requests -= work.requests;
     this.turn(tenant, this.now());
-    if (tenant.requests < TENANT_REQUESTS_MAX && tenant.hungry.size > 0) {
-      const hungry = [...tenant.hungry];
-      tenant.hungry.clear();
-      for (const wake of hungry) wake();
-    }
+    this.wake(name, tenant);
     if (tenant.requests === 0 && tenant.hungry.size === 0) this.forget(name, tenant);
+  }
+
+  /** Tells those who want room one after the other, as long as there is some. */
+  private wake(name: string, { hungry }: Tenant): void {
+    if (this.waking) return;
+    this.waking = true;
+    for (const wake of hungry) {
+      if (this.room(name) <= 0) break;
+      hungry.delete(wake);
+      wake();
+    }
+    this.waking = false;
   }
 
   /** One that rests is forgotten when it would not count as active any more. */
@@ -99,34 +143,40 @@ export class FairShare {
       const work = tenant.waiting.shift()!;
       work.startedMs = nowMs;
       work.state = "working";
-      tenant.working.add(work);
+      tenant.queued -= work.requests;
+      tenant.working += work.requests;
+      tenant.begun.push(work);
       work.begin();
     }
   }
 
   private mayBegin(tenant: Tenant, nowMs: number): boolean {
-    if (tenant.working.size === 0 || !this.contended(tenant, nowMs)) return true;
-    let requests = 0;
-    for (const work of tenant.working) {
-      if (nowMs - work.startedMs < TENANT_WORK_MS) requests += work.requests;
+    const { begun } = tenant;
+    for (let first = begun[0]; first !== undefined; first = begun[0]) {
+      if (first.state !== "ended") {
+        if (nowMs - first.startedMs < TENANT_WORK_MS) break;
+        first.state = "late";
+        tenant.working -= first.requests;
+      }
+      begun.shift();
     }
-    return requests < TENANT_SHARE_REQUESTS;
+    return !this.shared || tenant.working < TENANT_SHARE_REQUESTS;
   }
 
-  /** Whether another tenant has asked lately. */
-  private contended(tenant: Tenant, nowMs: number): boolean {
-    if (this.tenants.size === 1) return false;
-    for (const other of this.tenants.values()) {
-      if (other !== tenant && nowMs - other.lastMs < TENANT_ACTIVE_MS) return true;
+  /** Looks who has asked lately. */
+  private look(nowMs: number): void {
+    let active = 0;
+    for (const { lastMs } of this.tenants.values()) {
+      if (nowMs - lastMs < TENANT_ACTIVE_MS) active++;
     }
-    return false;
+    this.shared = active > 1;
   }
 
   private of(name: string): Tenant {
     let tenant = this.tenants.get(name);
     if (tenant === undefined) {
-      const fresh = { waiting: [], working: new Set<Work>(), hungry: new Set<() => void>() };
-      tenant = { ...fresh, lastMs: this.now(), requests: 0 };
+      const fresh = { waiting: [], begun: [], hungry: new Set<() => void>() };
+      tenant = { ...fresh, lastMs: this.now(), requests: 0, queued: 0, working: 0 };
       this.tenants.set(name, tenant);
     }
     return tenant;

@@ -1,6 +1,7 @@
 // Chunks of a PostgreSQL connection to whole messages, for both directions. No socket. A message
 // that lies whole in one chunk is handed out as a view of it (sockets give fresh memory for every
-// chunk, so a view may be kept); one that is split is joined once, and only it.
+// chunk, so a view may be kept); one that is split is joined once, and only it. Whoever cannot take
+// more for a while says so: what is left stays bytes, which cost less than messages.
 
 import { MalformedInput } from "../core/assert.ts";
 
@@ -16,11 +17,18 @@ export class Framer {
   private need = HEADER_BYTES;
   private readonly onMessage: OnMessage;
   private readonly messageBytesMax: number;
+  private readonly wanted: () => boolean;
+  /** Begins with a whole message that was not wanted yet. */
+  private held: readonly Uint8Array[] = [];
 
-  /** Throws MalformedInput from `push` for a message longer than `messageBytesMax`. */
-  constructor(onMessage: OnMessage, messageBytesMax: number) {
+  /**
+   * Throws MalformedInput from `push` for a message longer than `messageBytesMax`. `wanted` is asked
+   * before every message; once it says no, `resume` goes on.
+   */
+  constructor(onMessage: OnMessage, messageBytesMax: number, wanted: () => boolean = () => true) {
     this.onMessage = onMessage;
     this.messageBytesMax = messageBytesMax;
+    this.wanted = wanted;
   }
 
   /** Bytes of an incomplete message held back. */
@@ -28,18 +36,40 @@ export class Framer {
     return this.have;
   }
 
+  /** Whether whole messages wait to be wanted. */
+  get isHolding(): boolean {
+    return this.held.length > 0;
+  }
+
   push(chunk: Uint8Array): void {
+    this.held = this.held.length > 0 ? [...this.held, chunk] : this.take(chunk);
+  }
+
+  /** Goes on with what was not wanted. */
+  resume(): void {
+    while (this.held.length > 0 && this.wanted()) {
+      const [first, ...later] = this.held;
+      this.held = later;
+      this.held = [...this.take(first!), ...later];
+    }
+  }
+
+  /** Hands out the messages of a chunk; gives what is not wanted yet. */
+  private take(chunk: Uint8Array): readonly Uint8Array[] {
     let at = 0;
     while (this.have > 0) {
       const take = Math.min(this.need - this.have, chunk.length - at);
       if (take > 0) this.parts.push(chunk.subarray(at, at + take));
       at += take;
       this.have += take;
-      if (this.have < this.need) return;
+      if (this.have < this.need) return [];
       // A header that is now whole goes back into `parts` with the length it asks for.
-      this.run(this.join());
+      const left = this.run(this.join());
+      if (left !== undefined) return at < chunk.length ? [left, chunk.subarray(at)] : [left];
     }
-    if (at < chunk.length) this.run(at === 0 ? chunk : chunk.subarray(at));
+    if (at === chunk.length) return [];
+    const left = this.run(at === 0 ? chunk : chunk.subarray(at));
+    return left === undefined ? [] : [left];
   }
 
   private join(): Uint8Array {
@@ -54,7 +84,7 @@ export class Framer {
     return joined;
   }
 
-  private run(bytes: Uint8Array): void {
+  private run(bytes: Uint8Array): Uint8Array | undefined {
     let at = 0;
     for (;;) {
       const left = bytes.length - at;
@@ -75,6 +105,7 @@ export class Framer {
         this.need = length + 1;
         break;
       }
+      if (!this.wanted()) return at === 0 ? bytes : bytes.subarray(at);
       this.onMessage(bytes[at]!, bytes.subarray(at + HEADER_BYTES, at + 1 + length));
       at += length + 1;
     }
@@ -82,6 +113,7 @@ export class Framer {
       this.parts.push(bytes.subarray(at));
       this.have = bytes.length - at;
     }
+    return undefined;
   }
 }
 

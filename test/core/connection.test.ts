@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { AnswerQueue, type FrontendKind, type Phase, decide } from "../../src/core/connection.ts";
+import {
+  AnswerQueue,
+  LINK_BOUNDS,
+  type FrontendKind,
+  type Phase,
+  decide,
+} from "../../src/core/connection.ts";
 import { REQUESTS_IN_FLIGHT_MAX, UNSENT_BYTES_MAX } from "../../src/core/limits.ts";
 
 describe("answers of one link", () => {
@@ -53,15 +59,15 @@ describe("answers of one link", () => {
   test("room ends at the limit of requests and at the limit of unsent bytes", () => {
     const queue = new AnswerQueue<string>();
     const slot = queue.open(REQUESTS_IN_FLIGHT_MAX - 1, 0);
-    expect(queue.room).toBe(1);
+    expect(queue.room(LINK_BOUNDS)).toBe(1);
     queue.open(5, 0);
-    expect(queue.room).toBe(0);
+    expect(queue.room(LINK_BOUNDS)).toBe(0);
     queue.settle(slot, "x");
-    expect(queue.room).toBe(REQUESTS_IN_FLIGHT_MAX - 5);
+    expect(queue.room(LINK_BOUNDS)).toBe(REQUESTS_IN_FLIGHT_MAX - 5);
     queue.handed(UNSENT_BYTES_MAX);
-    expect(queue.room).toBe(0);
+    expect(queue.room(LINK_BOUNDS)).toBe(0);
     queue.sent(1);
-    expect(queue.room).toBe(REQUESTS_IN_FLIGHT_MAX - 5);
+    expect(queue.room(LINK_BOUNDS)).toBe(REQUESTS_IN_FLIGHT_MAX - 5);
   });
 
   test("dropped: what was ready is given, what was open is forgotten", () => {

@@ -91,6 +91,41 @@ describe("Framer", () => {
     expect(bodies[1]!.buffer).toBe(second.buffer);
   });
 
+  test("what is not wanted waits as it came, and comes in order when it is", () => {
+    fc.assert(
+      fc.property(
+        fc.array(message, { maxLength: 8 }),
+        fc.array(fc.nat(400), { maxLength: 12 }),
+        fc.array(fc.nat(3), { maxLength: 20 }),
+        (messages, raw, patience) => {
+          let wanted = 0;
+          const seen: Message[] = [];
+          const framer = new Framer(
+            (type, body) => {
+              wanted--;
+              seen.push({ type, body: Uint8Array.from(body) });
+            },
+            1000,
+            () => wanted > 0,
+          );
+          const bytes = encode(messages);
+          const cuts = raw.map((cut) => Math.min(cut, bytes.length)).sort((a, b) => a - b);
+          const bounds = [0, ...cuts, bytes.length];
+          for (let i = 1; i < bounds.length; i++) {
+            framer.push(Uint8Array.from(bytes.subarray(bounds[i - 1]!, bounds[i]!)));
+            wanted += patience[i] ?? 0;
+            framer.resume();
+            expect(wanted > 0 && framer.isHolding).toBe(false);
+          }
+          wanted = Infinity;
+          framer.resume();
+          expect(seen).toEqual(messages);
+          expect([framer.isHolding, framer.pendingBytes]).toEqual([false, 0]);
+        },
+      ),
+    );
+  });
+
   test.each([
     ["too short", [81, 0, 0, 0, 3]],
     ["too long", [81, 0, 0, 4, 1]],

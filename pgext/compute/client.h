@@ -1,6 +1,6 @@
 /*
- * Inside the client of the page server: messages.c knows bytes, connection.c one connection,
- * page_client.c what is under way on it.
+ * Inside the client of the page server: messages.c knows bytes, connection.c one connection, ring.c what
+ * is under way on it, page_client.c what is wanted, and how patiently.
  */
 #ifndef PAGESERVER_CLIENT_H
 #define PAGESERVER_CLIENT_H
@@ -23,7 +23,7 @@ typedef struct Answer
 	bool		exists;
 	BlockNumber blocks;
 	int64		bytes;			/* of a database */
-	char	   *page;			/* BLCKSZ of room, for a page */
+	const uint8 *page;			/* in the message */
 	char	   *error;			/* palloc'd, in the current context; NULL: what is above holds */
 } Answer;
 
@@ -53,11 +53,50 @@ extern bool connection_put(const uint8 *bytes, int length);
 extern bool connection_flush(bool wait);
 /* No end to waiting, but an interrupt. */
 #define NO_DEADLINE PG_INT64_MAX
-/* Waits for the next message; palloc'd. NULL: the connection has ended, or it is past the deadline. */
+/* Waits for the next message; to be freed by connection_free. NULL: the connection has ended, or it is past the deadline. */
 extern uint8 *connection_get(int *length, TimestampTz deadline);
+extern void connection_free(uint8 *message);
 /* palloc'd. */
 extern char *connection_problem(void);
 /* Sleeps a moment; serves interrupts. */
 extern void connection_pause(void);
+
+/* ---- what is under way (ring.c) ---- */
+
+/* Pages of memory a process may take for what it asked: 4 MB. */
+#define RING 512
+
+typedef enum PlaceState
+{
+	PLACE_FREE,
+	PLACE_SENT,					/* its answer is under way */
+	PLACE_UNWANTED,				/* so is this one's, but nobody wants it */
+	PLACE_ANSWERED,
+} PlaceState;
+
+typedef struct Place
+{
+	PlaceState	state;
+	bool		ahead;			/* asked before it was needed */
+	uint16		next;			/* in its chain (ring.c) */
+	Request		request;
+	Answer		answer;
+	uint8	   *bytes;			/* the message of the answer; NULL: there is none, or it was taken */
+} Place;
+
+/* By its number; those asked last have ring_asked() - 1 and less. */
+extern Place *ring_place(uint64 number);
+extern uint64 ring_asked(void);
+extern int	ring_under_way(void);
+/* Puts a request on its way; the ring has a place for it. False: the connection has ended. */
+extern bool ring_ask(const Request *request, bool ahead);
+/* Reads the answer of the first place that waits for one. False: the connection has ended. */
+extern bool ring_receive(void);
+/* The connection is gone: nothing under way will be answered. Answers that are here stay good. */
+extern void ring_lose(void);
+/* A page that was asked for, if what comes is new enough. */
+extern Place *ring_find(const PageKey *key, XLogRecPtr since);
+/* Its answer is not needed any more. */
+extern void ring_forget(Place *at);
 
 #endif							/* PAGESERVER_CLIENT_H */

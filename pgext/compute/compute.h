@@ -203,6 +203,11 @@ extern void client_prefetch_send(void);
 
 /* What a request for the page must not be older than. */
 extern XLogRecPtr page_since(const PageKey *key, const ForkState *state);
+/*
+ * The block is one of so many that are read one after the other that they would drive everything else
+ * out of the page store. (PostgreSQL keeps such reads to a few of its buffers likewise.)
+ */
+extern bool read_ahead_sweeps(const PageKey *key, const ForkState *state);
 /* A block was read: asks for what a sequential reader will want next. */
 extern void read_ahead(const PageKey *key, const ForkState *state);
 

@@ -164,7 +164,6 @@ connection_flush(bool wait)
 uint8 *
 connection_get(int *length, TimestampTz deadline)
 {
-	uint8	   *copy;
 	char	   *bytes;
 
 	while ((*length = PQgetCopyData(connection, &bytes, 1)) == 0)
@@ -183,9 +182,11 @@ connection_get(int *length, TimestampTz deadline)
 		PQclear(PQgetResult(connection));
 		return NULL;
 	}
-	/* Memory that an ERROR gives back. */
-	copy = palloc(*length);
-	memcpy(copy, bytes, *length);
-	PQfreemem(bytes);
-	return copy;
+	return (uint8 *) bytes;
+}
+
+void
+connection_free(uint8 *message)
+{
+	PQfreemem(message);
 }

@@ -47,6 +47,8 @@ why_replaced(uint64 id)
 	/* An answer that comes later would be taken for the next one's. */
 	if (bytes == NULL || message_decode(&request, bytes, length, &answer) != NULL)
 		connection_drop();
+	if (bytes != NULL)
+		connection_free(bytes);
 	return answer.error != NULL && message_is_of_replaced(answer.error) ? answer.error : NULL;
 }
 

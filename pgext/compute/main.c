@@ -82,7 +82,7 @@ define_settings(void)
 							GUC_UNIT_S | GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("pageserver.read_ahead",
 							"Pages that a sequential reader asks for ahead.",
-							"0 asks for none.", &setting_read_ahead, 64, 0, 112, PGC_USERSET,
+							"0 asks for none.", &setting_read_ahead, 256, 0, 448, PGC_USERSET,
 							0, NULL, NULL, NULL);
 	DefineCustomStringVariable("pageserver.stat", "What was done with pages, as JSON.", NULL,
 							   &setting_stat, "", PGC_INTERNAL,

@@ -60,7 +60,7 @@ message_decode(const Request *request, const uint8 *bytes, int length, Answer *a
 		answer->blocks = wire_get_u32(payload);
 	else if (request->tag == PAGESTREAM_GETPAGE && tag == PAGESTREAM_GETPAGE_ANSWER &&
 			 payload_length == BLCKSZ)
-		memcpy(answer->page, payload, BLCKSZ);
+		answer->page = payload;
 	else if (request->tag == PAGESTREAM_DBSIZE && tag == PAGESTREAM_DBSIZE_ANSWER &&
 			 payload_length == 8)
 		answer->bytes = (int64) wire_get_u64(payload);

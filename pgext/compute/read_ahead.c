@@ -10,6 +10,8 @@
 /* Blocks that are in the server's buffers are not read: so many may be passed over. */
 #define SKIP_MAX 16
 #define WINDOW_MIN 8
+/* A fork larger than this part of the page store is not cached there when it is read sequentially. */
+#define SWEEP_SHARE 4
 
 typedef struct Stream
 {
@@ -30,12 +32,10 @@ page_since(const PageKey *key, const ForkState *state)
 	return Max(lsn_last_written(key), state->truncated_at);
 }
 
-/* The stream that the block belongs to, or the one unused for longest, made anew for it. */
+/* The stream that the block belongs to; NULL: none. */
 static Stream *
-stream_of(const PageKey *key)
+find_stream(const PageKey *key)
 {
-	Stream	   *oldest = &streams[0];
-
 	for (int i = 0; i < STREAMS; i++)
 	{
 		Stream	   *stream = &streams[i];
@@ -43,8 +43,23 @@ stream_of(const PageKey *key)
 		if (RelFileNodeEquals(stream->node, key->node) && stream->fork == key->fork &&
 			key->block >= stream->next && key->block - stream->next <= SKIP_MAX)
 			return stream;
-		if (stream->used < oldest->used)
-			oldest = stream;
+	}
+	return NULL;
+}
+
+/* If there is none, the one unused for longest, made anew for it. */
+static Stream *
+stream_of(const PageKey *key)
+{
+	Stream	   *found = find_stream(key);
+	Stream	   *oldest = &streams[0];
+
+	if (found != NULL)
+		return found;
+	for (int i = 1; i < STREAMS; i++)
+	{
+		if (streams[i].used < oldest->used)
+			oldest = &streams[i];
 	}
 	*oldest = (Stream)
 	{
@@ -66,6 +81,17 @@ ask_ahead(Stream *stream, const PageKey *key, const ForkState *state)
 	}
 	stream->end = Max(stream->end, target);
 	client_prefetch_send();
+}
+
+bool
+read_ahead_sweeps(const PageKey *key, const ForkState *state)
+{
+	const Stream *stream;
+
+	if (state->blocks / (1024 * 1024 / BLCKSZ) < (BlockNumber) setting_page_store_mb / SWEEP_SHARE)
+		return false;
+	stream = find_stream(key);
+	return stream != NULL && stream->window > 0;
 }
 
 void

@@ -226,7 +226,8 @@ read_remotely(const PageKey *key, const ForkState *state, char *page)
 	client_get_page(key, since, page);
 	/* Redo does not keep checksums up; this server will look at them. */
 	PageSetChecksumInplace((Page) page, key->block);
-	store_cache(key, since, page);
+	if (!read_ahead_sweeps(key, state))
+		store_cache(key, since, page);
 }
 
 static void

@@ -38,6 +38,7 @@ const settings = Object.fromEntries(
 /** pg_regress creates it. */
 const DATABASE = "regression";
 const KILLED_POLL_MS = 20;
+const LINES_SHOWN = 10;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const problems: string[] = [];
 
@@ -57,6 +58,12 @@ function run(program: string, args: readonly string[], input = ""): string {
 
 const sql = (port: number, text: string): string =>
   run("psql", [...at(port), "-d", DATABASE, "-v", "ON_ERROR_STOP=1", "-XAtq"], text);
+
+/**
+ * What two servers that ran the suite have in common: not the names of large objects, which are OIDs that
+ * concurrent tests take in any order, and not what it fills with what random() gives.
+ */
+const COMPARABLE = ["--no-blobs", "--exclude-table-data=public.random_tbl"];
 
 /**
  * What a compute booted anew must have. Not the contents of unlogged tables, nor how far sequences
@@ -157,14 +164,47 @@ async function suiteOn(subject: Subject, suite: Suite, home: string) {
   return got;
 }
 
+/**
+ * Lines of a dump; each row with its table's name before it, and a table's rows in an order of their own:
+ * where rows lie depends on when VACUUM came.
+ */
+function dumpLines(text: string): readonly string[] {
+  const lines: string[] = [];
+  let rows: string[] | undefined;
+  let table = "";
+  for (const line of text.split("\n")) {
+    if (rows === undefined) lines.push(line);
+    else if (line !== "\\.") rows.push(`${table}: ${line}`);
+    else {
+      lines.push(...rows.sort(), line);
+      rows = undefined;
+    }
+    if (rows !== undefined || !line.startsWith("COPY ")) continue;
+    rows = [];
+    table = line.slice("COPY ".length, line.indexOf(" ("));
+  }
+  return lines;
+}
+
 function compareDumps(what: string, wanted: string, got: string): void {
   attempt(`pg_dump ${what}`, () => {
-    const [want, have] = [wanted.split("\n"), got.split("\n")];
-    const at = want.findIndex((text, i) => text !== have[i]);
-    if (at < 0) return;
-    const of = want.slice(0, at + 1).findLast((text) => /^(COPY|-- Name:) /.test(text));
-    throw new Error(`line ${at + 1}: ${have[at]} instead of ${want[at]} (${of})`);
+    const [want, have] = [dumpLines(wanted), dumpLines(got)];
+    const [wantedOnly, gotOnly] = [without(want, have), without(have, want)];
+    if (wantedOnly.length + gotOnly.length > 0) {
+      const show = (lines: readonly string[]) => lines.slice(0, LINES_SHOWN).join("\n    ");
+      throw new Error(
+        `${wantedOnly.length} lines are missing:\n    ${show(wantedOnly)}\n  ` +
+          `${gotOnly.length} lines are too many:\n    ${show(gotOnly)}`,
+      );
+    }
+    const at = want.findIndex((line, i) => line !== have[i]);
+    if (at >= 0) throw new Error(`line ${at + 1} is ${have[at]} instead of ${want[at]}`);
   });
+}
+
+function without(lines: readonly string[], others: readonly string[]): readonly string[] {
+  const known = new Set(others);
+  return lines.filter((line) => !known.has(line));
 }
 
 async function verify(server: ServerUnderTest, home: string): Promise<readonly string[]> {
@@ -176,8 +216,7 @@ async function verify(server: ServerUnderTest, home: string): Promise<readonly s
   const plain = new Subject(server, "plain", "full-copy");
   await plain.boot();
   const wanted = await suiteOn(plain, suite, home);
-  // Large objects are named by OIDs, which concurrent tests take in any order.
-  const plainDump = dump(plain.port, "--no-blobs");
+  const plainDump = dump(plain.port, ...COMPARABLE);
   await plain.stop();
 
   const diskless = new Subject(server, "diskless", "diskless");
@@ -188,7 +227,7 @@ async function verify(server: ServerUnderTest, home: string): Promise<readonly s
   if (wanted.size < 200) problems.push(`only ${wanted.size} tests ran`);
   for (const name of different) problems.push(`${name} differs`);
   say(`pages: ${sql(diskless.port, "SHOW pageserver.stat")}`.trim());
-  compareDumps("against the plain server's", plainDump, dump(diskless.port, "--no-blobs"));
+  compareDumps("against the plain server's", plainDump, dump(diskless.port, ...COMPARABLE));
   // Installs extensions, which the plain server's dump has not.
   checkData(diskless.port, "after the suite");
   const before = dump(diskless.port);

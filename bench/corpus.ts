@@ -180,7 +180,26 @@ export class Corpora {
     }
   }
 
-  private name(): string {
+  /** A table of `pages` pages that take little time to make. */
+  wideBase(pages: number): Promise<Base> {
+    return this.base("wide", async (pg) => {
+      await pg.sql(
+        "CREATE TABLE wide (n int, body text); ALTER TABLE wide ALTER body SET STORAGE PLAIN; " +
+          `INSERT INTO wide SELECT n, repeat('x', 7900) FROM generate_series(1, ${pages}) n; ` +
+          "VACUUM FREEZE wide",
+      );
+    });
+  }
+
+  /** A copy of a cluster at rest. */
+  copy(dataDir: string): string {
+    const copy = this.name();
+    copyTree(dataDir, copy);
+    return copy;
+  }
+
+  /** A path that nothing is at. */
+  name(): string {
     return path.join(this.home, `cluster-${++this.made}`);
   }
 

@@ -1,10 +1,12 @@
 // `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
 // ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
 //
-//   npm run bench -- [--quick] [--json] [--only ingest-records,ingest-images,getpage,redo,branch,scale,space]
+//   npm run bench -- [--quick] [--json] [--start-gb N]
+//     [--only ingest-records,ingest-images,getpage,redo,branch,scale,space,compute,compute-start]
 
 import { parseArgs } from "node:util";
 import { measureBranches } from "./branch.ts";
+import { ComputeBench } from "./compute.ts";
 import { type Base, Corpora } from "./corpus.ts";
 import { RECORDS_A_PAGE, measureImages, measureRedo } from "./getpage.ts";
 import { imageResults, measureIngest, memoryResults, recordResults } from "./ingest.ts";
@@ -25,6 +27,10 @@ interface Sizes {
   readonly tenants: number;
   /** Of a table of random bytes. */
   readonly noisePages: number;
+  /** Connections that wait. */
+  readonly idle: number;
+  /** Of the large database whose compute is started. */
+  readonly startPages: number;
 }
 
 /** 1 GB of database, 1 GB of WAL with images, a million records without. */
@@ -37,6 +43,8 @@ const FULL: Sizes = {
   timelines: 10_000,
   tenants: 1_000,
   noisePages: 25_000,
+  idle: 200,
+  startPages: 655_360,
 };
 /** For tests: that everything runs, not what it says. */
 const QUICK: Sizes = {
@@ -48,6 +56,8 @@ const QUICK: Sizes = {
   timelines: 50,
   tenants: 10,
   noisePages: 5_000,
+  idle: 20,
+  startPages: 2_000,
 };
 
 const PARTS = [
@@ -58,6 +68,8 @@ const PARTS = [
   "branch",
   "scale",
   "space",
+  "compute",
+  "compute-start",
 ] as const;
 type Part = (typeof PARTS)[number];
 
@@ -99,6 +111,11 @@ class Run {
     await this.part("space", "space", () =>
       measureSpace(this.stores, store, this.corpora, this.sizes.noisePages),
     );
+    const computes = new ComputeBench(this.stores, this.corpora, this.sizes);
+    await this.part("compute", "computes against stock PostgreSQL", () =>
+      computes.loads(store, pgbench),
+    );
+    await this.part("compute-start", "starts of computes", () => computes.starts());
     return this.results;
   }
 
@@ -160,9 +177,15 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
     only: { type: "string" },
+    "start-gb": { type: "string" },
   },
 });
-const run = new Run(values.quick ? QUICK : FULL, wantedParts(values.only));
+const startGb = values["start-gb"];
+const sizes = {
+  ...(values.quick ? QUICK : FULL),
+  ...(startGb !== undefined && { startPages: Math.round((Number(startGb) * 1024 ** 3) / 8192) }),
+};
+const run = new Run(sizes, wantedParts(values.only));
 // Children end when their channel to this process closes.
 process.on("SIGINT", () => process.exit(130));
 process.on("SIGTERM", () => process.exit(143));

@@ -41,18 +41,24 @@ export class Stores {
     dataDir: string,
     change: (copy: string) => void = () => undefined,
   ): Promise<RunningServer> {
-    const copy = this.name();
-    // Sealed layers never change: links to them will do.
-    execFileSync("cp", ["-al", dataDir, copy]);
-    const catalog = catalogPath(copy, TENANT);
-    fs.rmSync(catalog);
-    fs.copyFileSync(catalogPath(dataDir, TENANT), catalog);
+    const copy = this.copy(dataDir);
     change(copy);
     const started = performance.now();
     const server = await this.start(copy);
     await server.process.ask({ do: "await", timeline: TIMELINE });
     await server.process.ask({ do: "await-all" });
     return { ...server, seconds: (performance.now() - started) / 1000 };
+  }
+
+  /** A copy of a store that nobody serves. */
+  copy(dataDir: string): string {
+    const copy = this.name();
+    // Sealed layers never change: links to them will do.
+    execFileSync("cp", ["-al", dataDir, copy]);
+    const catalog = catalogPath(copy, TENANT);
+    fs.rmSync(catalog);
+    fs.copyFileSync(catalogPath(dataDir, TENANT), catalog);
+    return copy;
   }
 
   private async start(dataDir: string): Promise<RunningServer> {

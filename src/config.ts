@@ -38,6 +38,8 @@ const schema = z.strictObject({
   backupKmsKey: optionalText,
   backupIntervalMs: z.coerce.number().int().min(50).max(3_600_000).default(1_000),
   backupWalArchive: yesOrNo.default(true),
+  backupKeyFile: optionalText,
+  backupPlainObjects: yesOrNo.default(false),
   backupPurgeAgeS: z.coerce.number().int().min(1).max(31_536_000).default(86_400),
   backupSourceKeeps: z.enum(["uploaded", "durable"]).default("uploaded"),
 });
@@ -112,6 +114,14 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   backupWalArchive: about(
     ...(["backup_wal_archive", "BACKUP_WAL_ARCHIVE", "boolean"] as const),
     "whole WAL segments stay for restore_command, as long as history does",
+  ),
+  backupKeyFile: about(
+    ...(["backup_key_file", "BACKUP_KEY_FILE", "path"] as const),
+    "master keys, ID:KEY a line, the newest last: objects are encrypted; none: in the clear",
+  ),
+  backupPlainObjects: about(
+    ...(["backup_plain_objects", "BACKUP_PLAIN_OBJECTS", "boolean"] as const),
+    "objects from before there was a key are read too",
   ),
   backupPurgeAgeS: about(
     ...(["backup_purge_age", "BACKUP_PURGE_AGE", "seconds"] as const),

@@ -2,6 +2,7 @@
 // it cannot start or when what is on disk is unknown (the next start recovers).
 
 import { readFileSync } from "node:fs";
+import { MASTER_KEYS } from "./app/backup.ts";
 import { liveSettings } from "./app/live-settings.ts";
 import { type Program, type Secrets, startProgram } from "./app/program.ts";
 import { type Config, ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
@@ -42,10 +43,12 @@ function firstSignal(log: Log): Promise<string> {
 
 /** Secrets of the environment, which are not left there for the processes that we start. */
 function takeSecrets(): Secrets {
-  const name = "PAGESERVER_WAL_TOKEN";
-  const walToken = process.env[name];
-  delete process.env[name];
-  return { walToken: walToken === undefined || walToken === "" ? undefined : new Secret(walToken) };
+  const take = (name: string): Secret | undefined => {
+    const value = process.env[name];
+    delete process.env[name];
+    return value === undefined || value === "" ? undefined : new Secret(value);
+  };
+  return { walToken: take("PAGESERVER_WAL_TOKEN"), backupKeys: take(MASTER_KEYS) };
 }
 
 const levelOf = ({ logLevel }: Config): LogLevel => (logLevel === "trace" ? "debug" : logLevel);
@@ -62,7 +65,9 @@ export async function serve(
   const config = read();
   const log = createLog({ level: levelOf(config), to: 1, pretty: process.stdout.isTTY === true });
   const settings = liveSettings(config, read, { logLevel: (next) => log.setLevel(levelOf(next)) });
-  if (config.authKeys !== undefined || secrets.walToken !== undefined) keepOutOfCoreDumps();
+  const { walToken, backupKeys } = secrets;
+  const secret = config.authKeys ?? config.backupKeyFile ?? walToken ?? backupKeys;
+  if (secret !== undefined) keepOutOfCoreDumps();
   const die = (error: Error): void => {
     log.error({ err: error }, "the process stops at once; what is durable is safe");
     process.exit(1);

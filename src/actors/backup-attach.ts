@@ -49,6 +49,7 @@ export interface AttachParts {
 export async function attachTenant(parts: AttachParts): Promise<void> {
   const { backup, dataDir, tenant } = parts;
   await backup.options.ready();
+  await readable(backup, tenant);
   const taken = await takeTenant(backup, tenant);
   const { timelines } = taken;
   let done = 0;
@@ -71,17 +72,28 @@ export async function attachTenant(parts: AttachParts): Promise<void> {
   backup.forget(tenant);
 }
 
+/** Before anything is taken: a tenant that cannot be read here stays with the server that has it. */
+async function readable({ options }: Backup, tenant: TenantId): Promise<void> {
+  const { timelines } = (await readTenant(options.storage, tenant)).found;
+  await inParallel(timelines, (id) => readManifest(options.storage, tenant, id));
+}
+
+async function readTenant(storage: ObjectStorage, tenant: TenantId) {
+  const name = tenantName(tenant);
+  const { bytes, version } = await storage.get(name).catch((error: unknown) => {
+    if (!isObjectError(error, "not-found")) throw error;
+    const message = `${storage.place} holds no backup of tenant ${tenant}`;
+    throw new ObjectError("not-found", message, error);
+  });
+  return { found: decodeTenant(bytes, `${storage.place}/${name}`), version };
+}
+
 /** Takes the next generation. */
 async function takeTenant(backup: Backup, tenant: TenantId): Promise<TenantManifest> {
   const { storage, nowMs, randomWord } = backup.options;
   const name = tenantName(tenant);
   for (let tries = 1; ; tries++) {
-    const { bytes, version } = await storage.get(name).catch((error: unknown) => {
-      if (!isObjectError(error, "not-found")) throw error;
-      const message = `${storage.place} holds no backup of tenant ${tenant}`;
-      throw new ObjectError("not-found", message, error);
-    });
-    const found = decodeTenant(bytes, `${storage.place}/${name}`);
+    const { found, version } = await readTenant(storage, tenant);
     const taken: TenantManifest = {
       ...found,
       generation: found.generation + 1,

@@ -4,6 +4,7 @@ import { BACKUP_WAL_WAITING_BYTES } from "../core/limits.ts";
 import type { Lsn } from "../core/lsn.ts";
 import type { TenantId } from "../core/ids.ts";
 import type { ObjectStorage } from "../core/object-storage.ts";
+import type { TenantKeys } from "../io/objects/tenant-keys.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { LayerFiles } from "../store/layer-files.ts";
 import { LayerFetcher } from "./layer-fetcher.ts";
@@ -33,6 +34,8 @@ export interface BackupOptions {
   /** From where on a followed primary's slot keeps WAL for us. */
   readonly sourceKeeps: "uploaded" | "durable";
   readonly nowMs: () => number;
+  /** Of tenants, when objects are encrypted; for rotating. */
+  readonly keys?: TenantKeys;
   /** Resolves when the back end was found fit; asked again after it was not. */
   readonly ready: () => Promise<void>;
   /** Why object storage is left alone for the moment. */

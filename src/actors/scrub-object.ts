@@ -51,7 +51,9 @@ export async function wrongWith(checked: CheckedObject): Promise<Wrong | undefin
     if (isObjectError(error, "not-found")) {
       return { kind: "missing", detail: "the manifest names it, and it is not there" };
     }
-    if (isObjectError(error, "corrupt") || error instanceof WalCorrupt) {
+    // In the clear where it must not be, or encrypted for someone else: not what was written.
+    const swapped = isObjectError(error, "no-key");
+    if (swapped || isObjectError(error, "corrupt") || error instanceof WalCorrupt) {
       return { kind: "corrupt", detail: error.message };
     }
     throw error;
@@ -96,6 +98,7 @@ export async function repair(checked: CheckedObject, local: LocalTenant): Promis
     }
   } catch (error) {
     if (error instanceof StoreCorrupt || isMissing(error)) return false; // not here any more
+    if (isObjectError(error, "no-key")) return false;
     throw error;
   }
   return (await wrongWith(checked)) === undefined;

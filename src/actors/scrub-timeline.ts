@@ -69,7 +69,8 @@ export class TimelineWalk {
     try {
       this.manifest = await this.read();
     } catch (error) {
-      if (!(error instanceof ManifestUnusable) && !isObjectError(error, "corrupt")) throw error;
+      const unreadable = isObjectError(error, "corrupt") || isObjectError(error, "no-key");
+      if (!unreadable && !(error instanceof ManifestUnusable)) throw error;
       this.unknown = true;
       return this.found("corrupt", name, error.message);
     }

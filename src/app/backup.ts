@@ -9,15 +9,31 @@ import { claimPlace, probeStorage } from "../core/backup/probe.ts";
 import { type ObjectStorage, mayPass } from "../core/object-storage.ts";
 import { systemClock } from "../io/clock.ts";
 import type { Log } from "../io/log.ts";
+import { EncryptedStorage } from "../io/objects/encrypted.ts";
+import {
+  MasterKeysUnusable,
+  NO_MASTER_KEYS,
+  parseMasterKeys,
+  readMasterKeys,
+} from "../io/objects/master-keys.ts";
 import { LocalStorage } from "../io/objects/local.ts";
 import { withRetries } from "../io/objects/retried.ts";
 import { S3Storage } from "../io/objects/s3.ts";
+import { TenantKeys } from "../io/objects/tenant-keys.ts";
+import type { Secret } from "../protocol/conninfo.ts";
 
-/** Undefined: no backup is configured. Rejects with ObjectError when it cannot be used. */
-export async function openBackup(config: Config, log: Log): Promise<BackupOptions | undefined> {
-  const storage = openStorage(config);
-  if (storage === undefined) return undefined;
-  const { background, urgent, counts, resting } = withRetries(storage);
+/**
+ * Undefined: no backup is configured. Rejects with ObjectError when it cannot be used, MasterKeysUnusable.
+ * `masterKeys`: of the environment.
+ */
+export async function openBackup(
+  config: Config,
+  log: Log,
+  masterKeys: Secret | undefined,
+): Promise<BackupOptions | undefined> {
+  const lanes = await openObjects(config, masterKeys);
+  if (lanes === undefined) return undefined;
+  const { storage, background, urgent, counts, resting } = lanes;
   const randomWord = (): string => randomBytes(8).toString("hex");
   let fit = false;
   const ready = async (): Promise<void> => {
@@ -34,7 +50,7 @@ export async function openBackup(config: Config, log: Log): Promise<BackupOption
     log.warn({ err: error }, "backups cannot be made yet; it is tried again");
   }
   return {
-    ...{ storage: background, urgent, ready, resting, randomWord },
+    ...{ storage: background, urgent, ready, resting, randomWord, keys: lanes.keys },
     counts: () => counts,
     intervalMs: config.backupIntervalMs,
     archive: config.backupWalArchive,
@@ -43,6 +59,32 @@ export async function openBackup(config: Config, log: Log): Promise<BackupOption
     nowMs: systemClock.nowMs,
   };
 }
+
+/** What `backup` names, with retries and encryption; undefined: none. Rejects with MasterKeysUnusable. */
+export async function openObjects(config: Config, masterKeys: Secret | undefined) {
+  const { backupKeyFile: file, backupPlainObjects } = config;
+  const storage = openStorage(config);
+  if (storage === undefined) return undefined;
+  if (file !== undefined && masterKeys !== undefined) {
+    throw new MasterKeysUnusable(`both backup_key_file and ${MASTER_KEYS} are set: set one`);
+  }
+  const masters =
+    masterKeys !== undefined
+      ? parseMasterKeys(masterKeys.reveal(), MASTER_KEYS)
+      : file === undefined
+        ? NO_MASTER_KEYS
+        : await readMasterKeys(file);
+  const { background, urgent, counts, resting } = withRetries(storage);
+  const keys = new TenantKeys(background, masters, backupPlainObjects ? "read" : "refused");
+  return {
+    ...{ storage, counts, resting, keys },
+    background: new EncryptedStorage(background, keys),
+    urgent: new EncryptedStorage(urgent, keys),
+  };
+}
+
+/** The environment's name for master keys. */
+export const MASTER_KEYS = "PAGESERVER_BACKUP_KEY";
 
 /** The back end that `backup` names; undefined: none. */
 export function openStorage(config: Config): ObjectStorage | undefined {

@@ -53,6 +53,8 @@ export interface Program {
 export interface Secrets {
   /** Password for WAL sources whose connection string has none. */
   readonly walToken?: Secret | undefined;
+  /** Master keys of backups: io/objects/master-keys.ts. */
+  readonly backupKeys?: Secret | undefined;
 }
 
 /** What the process lends to the program that runs in it. */
@@ -199,7 +201,7 @@ async function treeParts(found: Found): Promise<TreeParts> {
     library: libraryPath("walredo.so"),
     counts: { queued: 0, pages: 0, failures: 0 },
   };
-  const backup = await openBackup(config, log);
+  const backup = await openBackup(config, log, secrets.backupKeys);
   const listener = await listen({
     host: config.listenHost,
     port: config.listenPort,

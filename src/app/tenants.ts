@@ -14,6 +14,7 @@ import type { Computes } from "./computes.ts";
 import { type Answer, type Finder, refuse } from "./finder.ts";
 import type { Imports } from "./imports.ts";
 import { tenantInfo, unusableTenants } from "./info.ts";
+import { rotateKeys } from "./rotate-keys.ts";
 import { scrub } from "./scrub.ts";
 
 export interface TenantsDeps extends AttachDeps {
@@ -29,7 +30,13 @@ export function tenantsManagement(
   finder: Finder,
 ): Pick<
   Management,
-  "listTenants" | "getTenant" | "createTenant" | "deleteTenant" | "attachTenant" | "scrub"
+  | "listTenants"
+  | "getTenant"
+  | "createTenant"
+  | "deleteTenant"
+  | "attachTenant"
+  | "scrub"
+  | "rotateKeys"
 > {
   const { directory } = deps;
   return {
@@ -46,6 +53,7 @@ export function tenantsManagement(
     },
     attachTenant: (id, layers) => attach(deps, id, layers),
     scrub: (id, unnamed) => scrub(deps, id, unnamed),
+    rotateKeys: () => rotateKeys(deps),
     deleteTenant: (id, recursive) => deleteTenant(deps, id, recursive),
   };
 }

@@ -12,6 +12,7 @@ import { doctorCommand } from "./doctor.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
 import { jobCommand } from "./job.ts";
+import { keysCommand } from "./keys.ts";
 import { leaseCommand, snapshotCommand } from "./holds.ts";
 import { serveCommand } from "./serve.ts";
 import { serverCommand } from "./server.ts";
@@ -61,6 +62,7 @@ export function program(): Command {
     dumpCommand(),
     checkCommand(),
     scrubCommand(),
+    keysCommand(),
     completionCommand(),
   ];
   for (const command of commands) root.addCommand(command);

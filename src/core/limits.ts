@@ -319,3 +319,7 @@ export const SCRUB_PROBLEMS_LISTED_MAX = 1_000;
 export const SCRUB_READS_MAX = 2;
 /** Objects of one timeline that no manifest names and that one scrub looks at; the next one sees the rest. */
 export const SCRUB_UNNAMED_MAX = 10_000;
+/** A file of master keys, bytes: a key has a line. */
+export const KEY_FILE_BYTES_MAX = 64 * KiB;
+/** Tenants whose keys stay in memory; a key is one request to get again. */
+export const TENANT_KEYS_MAX = 10_000;

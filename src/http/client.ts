@@ -83,6 +83,7 @@ export class Client {
       fetch: String(fetch),
     });
 
+  rotateKeys = (): Promise<Job> => this.call("POST", "/v1/backup/rotate-keys");
   scrub = (request: ScrubRequest): Promise<Job> => this.call("POST", "/v1/backup/scrub", request);
 
   deleteTenant = (

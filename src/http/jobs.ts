@@ -3,7 +3,7 @@
 // running when the program died is over, and what it left behind is cleaned up by the next one.
 
 import { randomUUID } from "node:crypto";
-import type { ScrubInfo } from "../protocol/api-backup.ts";
+import type { RotatedKeys, ScrubInfo } from "../protocol/api-backup.ts";
 import type { ComputeInfo, Job, JobStep } from "../protocol/api-work.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 
@@ -14,6 +14,7 @@ export interface JobResult {
   readonly timeline?: TimelineInfo;
   readonly compute?: ComputeInfo;
   readonly scrub?: ScrubInfo;
+  readonly keys?: RotatedKeys;
 }
 
 /** The worker's side of one job. Calls after the end are ignored. */

@@ -10,6 +10,14 @@ import type { App } from "./server.ts";
 
 export function backupRoutes(app: App, management: Management): void {
   app.post(
+    "/v1/backup/rotate-keys",
+    {
+      config: route("manage", "wraps the keys of tenants with the newest master key", Job, 202),
+    },
+    async (_request, reply) => answer(reply, await management.rotateKeys(), 202),
+  );
+
+  app.post(
     "/v1/backup/scrub",
     {
       schema: { body: ScrubRequest },

@@ -51,3 +51,15 @@ export const ScrubInfo = Type.Object({
   problems: Type.Array(ScrubProblemInfo),
 });
 export type ScrubInfo = Api<typeof ScrubInfo>;
+
+/** Tenants by what became of their keys. */
+export const RotatedKeys = Type.Object({
+  /** Of the master key that wraps them now. */
+  master: Type.String(),
+  rotated: Type.Number(),
+  /** Had it already. */
+  unchanged: Type.Number(),
+  /** Have no key: their objects are in the clear. */
+  not_encrypted: Type.Number(),
+});
+export type RotatedKeys = Api<typeof RotatedKeys>;

@@ -1,7 +1,7 @@
 // Management API: jobs (long work with visible steps), following a primary, computes.
 
 import Type from "typebox";
-import { ScrubInfo } from "./api-backup.ts";
+import { RotatedKeys, ScrubInfo } from "./api-backup.ts";
 import { type Api, Hex32, LsnText, Name, TimeText, TimelineInfo } from "./api.ts";
 
 export const FollowRequest = Type.Object(
@@ -97,6 +97,7 @@ export const Job = Type.Object({
     Type.Literal("attach"),
     Type.Literal("restore"),
     Type.Literal("scrub"),
+    Type.Literal("rotate-keys"),
   ]),
   /** What it works on: a timeline's name, or a tenant's id. */
   target: Type.String(),
@@ -115,6 +116,7 @@ export const Job = Type.Object({
       timeline: Type.Optional(TimelineInfo),
       compute: Type.Optional(ComputeInfo),
       scrub: Type.Optional(ScrubInfo),
+      keys: Type.Optional(RotatedKeys),
     }),
   ),
 });

@@ -4,10 +4,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { attachTenant } from "../../src/actors/backup-attach.ts";
 import { readManifest } from "../../src/actors/backup-turn.ts";
-import { ask } from "../../src/actors/runtime.ts";
-import type { TenantsMsg } from "../../src/actors/tenants.ts";
 import type { Lsn } from "../../src/core/lsn.ts";
 import type { ObjectStorage } from "../../src/core/object-storage.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
@@ -16,6 +13,7 @@ import { PAGE_BYTES } from "../../src/core/page.ts";
 import { RM, XLOG } from "../../src/protocol/wal/rmgr.ts";
 import type { RecordSpec } from "../../src/protocol/wal/writer.ts";
 import { noise } from "../io/objects/conformance.ts";
+import { attachedWorld } from "../support/attached-world.ts";
 import { FaultyStorage } from "../support/faulty-storage.ts";
 import { until } from "../support/replication.ts";
 import { errorOf, timelineTest } from "../support/timeline-test.ts";
@@ -41,21 +39,8 @@ const uploadedOf = (world: TimelineWorld, id = MAIN): Lsn =>
   world.tenant.timelines.get(id)!.facts.positions.uploaded;
 
 /** Another machine takes the tenant over. */
-async function attached(storage: ObjectStorage): Promise<TimelineWorld> {
-  const dataDir = `${t.dataDir}-new`;
-  fs.mkdirSync(path.join(dataDir, "tenants"), { recursive: true });
-  const world = new TimelineWorld(dataDir, { storage });
-  const backup = world.shared.backup!;
-  await attachTenant({ backup, dataDir, tenant: TENANT, onProgress: () => {} });
-  await ask<TenantsMsg, unknown>(
-    world.tenants,
-    (reply) => ({ kind: "create", id: TENANT, reply }),
-    10_000,
-  );
-  other = world;
-  await world.loaded();
-  return world;
-}
+const attached = async (storage: ObjectStorage): Promise<TimelineWorld> =>
+  (other = await attachedWorld(`${t.dataDir}-new`, storage));
 
 /** Page `block`, last byte block + 1, and for the rest bytes that cannot be compressed. */
 function noisyPage(block: number): RecordSpec {

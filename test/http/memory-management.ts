@@ -94,6 +94,7 @@ export function memoryManagement(): MemoryManagement {
     createTenant: async (id) => ok({ ...tenantOf(timelines), id: id ?? TENANT }),
     attachTenant: async () => missing("the backup"),
     scrub: async () => missing("the backup"),
+    rotateKeys: async () => missing("the backup"),
     deleteTenant: async (id, recursive) => {
       memory.asked.deleted = { id, recursive };
       return id === TENANT ? ok(["main"]) : missing(`tenant "${id}"`);

@@ -3,6 +3,7 @@
 //
 //   pageserver.json                                            this program's mark: core/backup/probe.ts
 //   tenants/<tenant>/tenant.json                               generation, list of timelines; swapped
+//   tenants/<tenant>/key.json                                  the tenant's key, wrapped by a master key
 //   tenants/<tenant>/timelines/<timeline>/manifest.json        what counts; swapped
 //   …/layers/<first key>-<last key>-<first LSN>-<last LSN>-<sequence>-<generation>-<CRC-32C>
 //   …/wal/<generation>/<segment>                               a whole WAL segment, PostgreSQL's name and bytes
@@ -19,6 +20,9 @@ const SEGMENTS_PER_ID = 256;
 
 export const tenantPrefix = (tenant: TenantId): string => `tenants/${tenant}/`;
 export const tenantName = (tenant: TenantId): string => `${tenantPrefix(tenant)}tenant.json`;
+/** The tenant's key, wrapped: io/objects/tenant-keys.ts. */
+export const keyName = (tenant: TenantId): string => `${tenantPrefix(tenant)}key.json`;
+export const timelinesPrefix = (tenant: TenantId): string => `${tenantPrefix(tenant)}timelines/`;
 export const timelinePrefix = (tenant: TenantId, timeline: TimelineId): string =>
   `${tenantPrefix(tenant)}timelines/${timeline}/`;
 export const manifestName = (tenant: TenantId, timeline: TimelineId): string =>

@@ -34,6 +34,8 @@ export type ServerCommand =
   | { readonly do: "await-all" }
   /** Lets everything that is due happen, and gives memory back. */
   | { readonly do: "idle" }
+  /** Loads a timeline that sleeps; gives the milliseconds that took, 0 when none does. */
+  | { readonly do: "wake" }
   /** Waits until no merge of its layers is due. */
   | { readonly do: "settle"; readonly timeline: TimelineId }
   /** Merges all of its layers. */
@@ -72,6 +74,8 @@ async function perform(command: ServerCommand): Promise<number> {
       return 0;
     case "idle":
       return idle();
+    case "wake":
+      return running().wakeOne();
     case "settle":
       await running().settle(command.timeline);
       return 0;

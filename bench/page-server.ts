@@ -43,6 +43,8 @@ export interface BenchServer {
   /** Imports a cleanly stopped cluster as a new timeline; all of it is in sealed layers then. */
   importCluster(id: TimelineId, dir: string): Promise<void>;
   timeline(id: TimelineId): TimelineHandle;
+  /** Loads a timeline that sleeps; the milliseconds that took, 0 when none does. */
+  wakeOne(): Promise<number>;
   /** Waits until a timeline can be used. */
   loaded(id: TimelineId): Promise<void>;
   /** Waits until all timelines that the catalogs name can be used. */
@@ -172,6 +174,21 @@ class Server implements BenchServer {
     const found = this.find(id);
     if (found === undefined) throw new Error(`timeline ${id} is not there`);
     return found;
+  }
+
+  async wakeOne(): Promise<number> {
+    const handles = [...this.tenant.timelines.values()].reverse();
+    const handle = handles.find(({ asleep }) => asleep !== undefined);
+    if (handle === undefined) return 0;
+    const started = performance.now();
+    await ask<TimelineMsg, undefined>(
+      handle.ref,
+      (reply) => ({ kind: "wake", reply }),
+      ANSWER_MS_MAX,
+    );
+    const ms = performance.now() - started;
+    if (this.timeline(handle.entry.id).store === undefined) throw new Error("it is not loaded");
+    return ms;
   }
 
   async seal(id: TimelineId): Promise<void> {

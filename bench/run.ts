@@ -79,6 +79,7 @@ class Run {
   private readonly sizes: Sizes;
   private readonly wanted: ReadonlySet<Part>;
   private readonly results: Result[] = [];
+  private tables: ReturnType<Run["pgbench"]> | undefined;
 
   constructor(sizes: Sizes, wanted: ReadonlySet<Part>) {
     this.sizes = sizes;
@@ -86,47 +87,60 @@ class Run {
   }
 
   async all(): Promise<readonly Result[]> {
-    const { scale, redoPages } = this.sizes;
-    const says = `pgbench's tables at scale ${scale}, and importing them`;
-    const pgbench = await this.step(says, () => this.corpora.pgbenchBase(scale));
-    const { dataDir: store } = await this.stores.imported(pgbench.dataDir);
-    await this.ingest("ingest-records", pgbench, store);
-    await this.ingest("ingest-images", pgbench, store);
-    await this.part("getpage", "GetPage with an image", () =>
-      measureImages(this.stores, store, pgbench, this.sizes),
-    );
+    await this.ingest("ingest-records");
+    await this.ingest("ingest-images");
+    await this.part("getpage", "GetPage with an image", async () => {
+      const { base, store } = await this.pgbench();
+      return measureImages(this.stores, store, base, this.sizes);
+    });
     await this.part("redo", `GetPage with ${RECORDS_A_PAGE} records to apply`, () =>
-      this.redo(redoPages),
+      this.redo(this.sizes.redoPages),
     );
-    await this.part("branch", "branches", async () => {
-      const empty = await this.corpora.emptyBase();
-      const { dataDir: small } = await this.stores.imported(empty.dataDir);
-      return measureBranches(this.stores, small, store);
-    });
-    await this.part("scale", "many timelines, many tenants", async () => {
-      const empty = await this.corpora.emptyBase();
-      const { dataDir: small } = await this.stores.imported(empty.dataDir);
-      return measureScale(this.stores, small, this.sizes);
-    });
-    await this.part("space", "space", () =>
-      measureSpace(this.stores, store, this.corpora, this.sizes.noisePages),
+    await this.part("branch", "branches", async () =>
+      measureBranches(this.stores, await this.empty(), (await this.pgbench()).store),
     );
+    await this.part("scale", "many timelines, many tenants", async () =>
+      measureScale(this.stores, await this.empty(), this.sizes),
+    );
+    await this.part("space", "space", async () => {
+      const { store } = await this.pgbench();
+      return measureSpace(this.stores, store, this.corpora, this.sizes.noisePages);
+    });
     const computes = new ComputeBench(this.stores, this.corpora, this.sizes);
     await this.part("compute", "computes against stock PostgreSQL", () =>
-      computes.loads(store, pgbench),
+      this.computeLoads(computes),
     );
     await this.part("compute-start", "starts of computes", () => computes.starts());
     return this.results;
   }
 
-  private async ingest(
-    part: "ingest-records" | "ingest-images",
-    base: Base,
-    store: string,
-  ): Promise<void> {
+  /** pgbench's tables and the store they were imported into; made once, if some part needs them. */
+  private pgbench(): Promise<{ readonly base: Base; readonly store: string }> {
+    const { scale } = this.sizes;
+    const says = `pgbench's tables at scale ${scale}, and importing them`;
+    return (this.tables ??= this.step(says, async () => {
+      const base = await this.corpora.pgbenchBase(scale);
+      const { dataDir } = await this.stores.imported(base.dataDir);
+      return { base, store: dataDir };
+    }));
+  }
+
+  private async computeLoads(computes: ComputeBench): Promise<readonly Result[]> {
+    const { base, store } = await this.pgbench();
+    return computes.loads(store, base);
+  }
+
+  /** A store of an empty cluster. */
+  private async empty(): Promise<string> {
+    const { dataDir } = await this.corpora.emptyBase();
+    return (await this.stores.imported(dataDir)).dataDir;
+  }
+
+  private async ingest(part: "ingest-records" | "ingest-images"): Promise<void> {
     const images = part === "ingest-images";
     const fullPageWrites = images ? "on" : "off";
     await this.part(part, `ingest, full_page_writes ${fullPageWrites}`, async () => {
+      const { base, store } = await this.pgbench();
       const crashed = await this.corpora.pgbench(base, this.sizes, fullPageWrites);
       const { rounds } = this.sizes;
       const figures = await measureIngest(this.stores, store, base, crashed, rounds);

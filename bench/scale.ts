@@ -28,6 +28,8 @@ interface Idle {
   readonly seconds: number;
   readonly memory: number;
   readonly files: number;
+  /** Until one that sleeps is loaded; 0: none does. */
+  readonly wakeMs: number;
 }
 
 /** `store` has one imported timeline. */
@@ -46,6 +48,7 @@ export async function measureScale(
     goal(`start with ${timelines} timelines`, many.seconds, "s", "<=", 10),
     goal("  idle memory a timeline", perTimeline, "KB", "<=", 20),
     goal("  open files", many.files, "", "<=", 1_000),
+    figure("  loading one that nobody has used yet", many.wakeMs, "ms"),
     goal(`start with ${tenants} tenants`, wide.seconds, "s", "<=", 10),
     goal("  idle memory a tenant", perTenant, "KB", "<=", 300),
     figure("  open files a tenant", (wide.files - alone.files) / tenants, ""),
@@ -61,7 +64,8 @@ async function startWith(
   const server = await stores.serve(store, change);
   try {
     await server.process.ask({ do: "idle" });
-    return { seconds: server.seconds, memory: memoryOf(server), files: filesOf(server) };
+    const idle = { seconds: server.seconds, memory: memoryOf(server), files: filesOf(server) };
+    return { ...idle, wakeMs: await server.process.ask({ do: "wake" }) };
   } finally {
     await server.end();
   }

@@ -29,11 +29,20 @@ export interface TimelineFacts {
   readonly stalled: string | undefined;
 }
 
+/** What lies on disk of a timeline that sleeps: actors/timeline-address.ts. */
+export interface Asleep {
+  /** Sealed layers of its own, and their bytes. */
+  readonly layers: number;
+  readonly bytes: number;
+}
+
 export interface TimelineHandle {
   readonly tenantId: TenantId;
   readonly entry: TimelineEntry;
   readonly ref: ActorRef<TimelineMsg>;
-  /** Undefined while it is loading or has crashed. */
+  /** It sleeps: nothing of it is loaded, and whoever tells it something wakes it. */
+  readonly asleep?: Asleep | undefined;
+  /** Undefined while it sleeps, is loading or has crashed. */
   readonly store: TimelineStore | undefined;
   /** How its pages are read. */
   readonly readFrom: ReadFrom | undefined;
@@ -62,6 +71,14 @@ export interface TenantHandle {
   /** Why the tenant cannot be used, when it cannot. */
   broken: string | undefined;
 }
+
+/** Sealed layers of its own, and their bytes. */
+export const sealedOf = ({ store, asleep }: TimelineHandle): Asleep =>
+  store === undefined
+    ? (asleep ?? NOTHING)
+    : { layers: store.map.layers.length, bytes: store.sealedBytes };
+
+const NOTHING: Asleep = { layers: 0, bytes: 0 };
 
 /** All tenants of the process. */
 export class Directory {

@@ -73,6 +73,7 @@ function outOfReach(
   lsn: Lsn,
 ): AdminError | undefined {
   if (parent?.store === undefined) {
+    parent?.ref.tell({ kind: "wake" });
     const phase = parent?.facts.phase;
     const why = phase?.kind === "broken" ? `is broken: ${phase.reason}` : "is loading; retry";
     return { kind: "unavailable", message: `timeline "${name}" ${why}` };

@@ -65,7 +65,7 @@ async function removeStopped(
   state: TenantState,
   ids: readonly TimelineId[],
 ): Promise<readonly string[]> {
-  const { handle: tenant, shared, closers } = state;
+  const { handle: tenant, shared, addresses } = state;
   const { catalog, timelines } = tenant;
   // Branches before what they read from.
   for (const id of ids) {
@@ -74,7 +74,7 @@ async function removeStopped(
     await new Promise<undefined>((resolve) =>
       live.ref.tell({ kind: "stop", reply: { answer: resolve } }),
     );
-    await closers.get(id)?.();
+    await addresses.get(id)?.closed();
   }
   // A branch may have been made meanwhile: only what nobody descends from goes.
   const gone = new Set(ids);
@@ -88,7 +88,7 @@ async function removeStopped(
   for (const id of ids) {
     timelines.delete(id);
     timelineReads.delete(id);
-    closers.delete(id);
+    addresses.delete(id);
     const path = timelinePath(shared.dataDir, tenant.id, id);
     shared.crashPoint?.("timeline-removing");
     await removeDirectoryLater(path).catch((error: unknown) =>

@@ -24,7 +24,7 @@ import type { TenantHandle, TimelineHandle } from "./directory.ts";
 import type { ActorRef, ActorSpec, Reply } from "./runtime.ts";
 import { type BranchRequest, branch } from "./tenant-branch.ts";
 import { removeTimelines } from "./tenant-remove.ts";
-import { type TenantShared, type TenantState, adopt } from "./tenant-timelines.ts";
+import { type TenantShared, type TenantState, adopt, adoptAll } from "./tenant-timelines.ts";
 
 type Refusable<T> = Reply<Result<T, AdminError>>;
 
@@ -84,9 +84,11 @@ export function tenantActor(id: TenantId, shared: TenantShared): TenantActor {
     restart: shared.tenantRestart,
     init: (self) => {
       const before = life;
+      if (before !== undefined) before.over = true;
       handle = openHandle(id, shared, self, handle);
-      const state = (life = { self, shared, handle, closers: new Map() });
-      if (before === undefined) adoptAll(state);
+      const state: TenantState = { self, shared, handle, addresses: new Map(), over: false };
+      life = state;
+      if (before === undefined) begin(state);
       else void closeTimelines(before).then(() => self.tell({ kind: "begin", life: state }));
       return state;
     },
@@ -168,13 +170,14 @@ function openCatalog(id: TenantId, { dataDir, clock, crashPoint }: TenantShared)
   }
 }
 
-function adoptAll(state: TenantState): void {
+function begin(state: TenantState): void {
   // Eldest first, as they came to be: lists of them read the same after a restart.
   const entries = [...state.handle.catalog.timelines()];
   entries.sort((x, y) => x.createdAtMs - y.createdAtMs);
-  for (const entry of entries) {
-    if (entry.state === "active") adopt(state, entry);
-  }
+  adoptAll(
+    state,
+    entries.filter((entry) => entry.state === "active"),
+  );
 }
 
 function receive(state: TenantState, msg: TenantMsg): void {
@@ -187,7 +190,7 @@ function receive(state: TenantState, msg: TenantMsg): void {
     case "remove":
       return removeTimelines(state, msg.timeline, msg.recursive, msg.reply);
     case "begin":
-      if (msg.life === state) adoptAll(state);
+      if (msg.life === state) begin(state);
       return;
     case "tick":
       for (const { ref } of state.handle.timelines.values()) ref.tell(msg);
@@ -265,6 +268,6 @@ function stop(state: TenantState, reply: Reply<undefined>): void {
 }
 
 /** Resolves when no timeline of this life touches its files any more. */
-async function closeTimelines({ closers }: TenantState): Promise<void> {
-  await Promise.all([...closers.values()].map((close) => close()));
+async function closeTimelines({ addresses }: TenantState): Promise<void> {
+  await Promise.all([...addresses.values()].map((address) => address.closed()));
 }

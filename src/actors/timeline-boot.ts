@@ -74,6 +74,7 @@ function findAncestor(state: TimelineState): TimelineStore | undefined | "not-re
   const above = timelineEntryOf(deps.catalog, deps.timelineId).ancestor;
   if (above === undefined) return undefined;
   const handle = deps.directory.find(deps.tenantId, above.id);
+  if (handle?.asleep !== undefined) handle.ref.tell({ kind: "wake" });
   const visible = handle?.facts.positions.visible ?? LSN_INVALID;
   if (handle?.store !== undefined && Lsn.normalize(visible) >= above.lsn) return handle.store;
   const phase = handle?.facts.phase;
@@ -149,6 +150,7 @@ export function loadFailed(state: TimelineState, error: unknown): void {
       "the timeline cannot be loaded; it is tried again",
     );
     after(LOAD_RETRY_MS, () => self.tell({ kind: "boot", life: state }));
+    for (const reply of state.loadWaiters.splice(0)) reply.answer(undefined);
     return publish(state);
   }
   deps.log.error({ err: error }, "the timeline cannot be loaded");

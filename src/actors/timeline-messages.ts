@@ -78,6 +78,8 @@ export type TimelineMsg =
       readonly names: readonly string[];
       readonly reply: Reply<Result<ReadonlySet<string>, string>>;
     }
+  /** Nothing but to be awake; answered when loading has ended, well or not. */
+  | { readonly kind: "wake"; readonly reply?: Reply<undefined> }
   /** From the scheduler. */
   | { readonly kind: "tick" }
   /** Stops for good; answered when files are closed. */

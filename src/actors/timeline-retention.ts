@@ -67,6 +67,12 @@ export class Retention {
   private quiet:
     { readonly layers: unknown; readonly cutoff: Lsn; readonly holds: number } | undefined;
 
+  /** Layers are being merged or fetched, somebody waits for that, or a backup is being read. */
+  get isBusy(): boolean {
+    const { job, fetching, waiters, asked, readers } = this;
+    return job !== undefined || fetching || waiters.length + asked.length + readers.size > 0;
+  }
+
   /** Notes how far WAL has been taken in. */
   look(lsn: Lsn, atMs: number): void {
     const { looked } = this;

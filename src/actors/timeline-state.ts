@@ -27,6 +27,7 @@ import type { Loaded } from "./timeline-load.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import { TimelineBackup } from "./timeline-backup-state.ts";
 import type { ReadFrom } from "./timeline-reads.ts";
+import type { Bed } from "./timeline-sleep.ts";
 import { Retention } from "./timeline-retention.ts";
 import type { TimelineWal } from "./timeline-wal.ts";
 import { WalInlet } from "./wal-inlet.ts";
@@ -57,6 +58,8 @@ export interface TimelineDeps {
   readonly onFatal: (error: Error) => void;
   /** For verifications: store/crash-points.ts. */
   readonly crashPoint?: CrashPoint | undefined;
+  /** Undefined: it never sleeps. */
+  readonly bed?: Bed | undefined;
 }
 
 /** What a timeline tells itself. `life` is the state that began it: what an earlier life began is not for this one. */
@@ -107,6 +110,10 @@ export class TimelineState {
   /** The connection that WAL comes from. */
   readonly inlet: WalInlet;
   sealWaiters: SealWaiter[] = [];
+  /** Those who wait until it is loaded, or cannot be. */
+  loadWaiters: Reply<undefined>[] = [];
+  /** When somebody last asked for something, steady ms. */
+  usedMs: number;
   readonly retention = new Retention();
   readonly backup = new TimelineBackup();
   /** Why the last seal failed; gone when one has not. */
@@ -117,6 +124,7 @@ export class TimelineState {
   constructor(deps: TimelineDeps, self: ActorRef<Msg>) {
     this.deps = deps;
     this.self = self;
+    this.usedMs = deps.clock.steadyMs();
     this.inlet = new WalInlet(deps, self, () =>
       self.tell({ kind: "receiver-changed", life: this }),
     );
@@ -127,12 +135,14 @@ export class TimelineState {
 export function move(state: TimelineState, event: PhaseEvent): void {
   state.phase = nextPhase(state.phase, event);
   publish(state);
+  for (const reply of state.loadWaiters.splice(0)) reply.answer(undefined);
 }
 
 /** Tells the directory how the timeline is. */
 export function publish({ deps, phase, wal, inlet, sealFailure }: TimelineState): void {
   const none = { received: LSN_INVALID, visible: LSN_INVALID, durable: LSN_INVALID };
   deps.directory.publish(deps.tenantId, deps.timelineId, {
+    asleep: undefined,
     facts: {
       phase,
       positions: wal?.positions ?? { ...none, uploaded: LSN_INVALID },

@@ -91,6 +91,12 @@ export class TimelineWal {
     return Math.max(this.files.received - first * WAL_SEGMENT_BYTES, 0);
   }
 
+  /** Nothing is in memory that is not in sealed layers, and no file is being written. */
+  get isAtRest(): boolean {
+    const { store, job, rewinding } = this;
+    return store.openIsEmpty && !store.isSealing && job === undefined && rewinding === undefined;
+  }
+
   /** True while WAL must wait: memory is full and the layer before is still being sealed. */
   get mustWait(): boolean {
     if (!this.store.isSealing) return false;

@@ -10,9 +10,11 @@ import { err } from "../core/result.ts";
 import { StoreFailed } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import type { ActorSpec } from "./runtime.ts";
+import type { TimelineActor } from "./timeline-address.ts";
 import { backedUp, backupTick, endPurge, layerPut, purgeObjects } from "./timeline-backup.ts";
 import { boot, loadFailed, loaded } from "./timeline-boot.ts";
 import { hold } from "./timeline-holds.ts";
+import type { TimelineMsg } from "./timeline-messages.ts";
 import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
 import {
   compactNow,
@@ -23,6 +25,7 @@ import {
   moveCutoff,
   retentionPolicy,
 } from "./timeline-retention.ts";
+import { answerLoaded, maybeSleep } from "./timeline-sleep.ts";
 import { type Msg, type TimelineDeps, TimelineState, move, publish } from "./timeline-state.ts";
 import {
   afterWal,
@@ -35,14 +38,14 @@ import {
   tick,
 } from "./timeline-work.ts";
 
-export interface TimelineActor {
-  readonly spec: ActorSpec<TimelineState, Msg>;
-  /** Ends the life that is, if one is; resolves when it touches no file any more. Stop the actor first. */
-  readonly closed: () => Promise<void>;
-}
-
-/** A timeline actor; spawned by its tenant. */
-export function timelineActor(deps: TimelineDeps): TimelineActor {
+/**
+ * A timeline actor; spawned by its tenant. `again`: where to tell once more what was told to it while it went
+ * to sleep; false: it lives no more.
+ */
+export function timelineActor(
+  deps: TimelineDeps,
+  again: (msg: TimelineMsg) => boolean = () => false,
+): TimelineActor {
   let life: TimelineState | undefined;
   const closed = (): Promise<void> => (life === undefined ? Promise.resolve() : end(life));
   const spec: ActorSpec<TimelineState, Msg> = {
@@ -75,7 +78,10 @@ export function timelineActor(deps: TimelineDeps): TimelineActor {
       deps.log.error({ reason }, "the timeline is broken: it crashed too often");
     },
     refuse: (msg, why) => {
-      if (why === undefined) return refuseMsg(msg, undefined, closed);
+      if (why === undefined) {
+        if (!("life" in msg) && msg.kind !== "stop" && again(msg)) return;
+        return refuseMsg(msg, undefined, closed);
+      }
       const phase = life?.phase;
       const crashed = `it crashed at this request and is loaded anew: ${why}`;
       refuseMsg(msg, phase?.kind === "broken" ? phase.reason : crashed, closed);
@@ -85,7 +91,7 @@ export function timelineActor(deps: TimelineDeps): TimelineActor {
 }
 
 /** Answers whoever told a message that is not handled. `why`: the crash; undefined: a stop. */
-function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promise<void>): void {
+export function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promise<void>): void {
   switch (msg.kind) {
     case "read":
     case "backup-source":
@@ -100,6 +106,8 @@ function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promise<void
     }
     case "collect":
       return msg.reply.answer(undefined);
+    case "wake":
+      return msg.reply?.answer(undefined);
     case "wal-attach":
     case "compact":
     case "seal-now":
@@ -126,6 +134,7 @@ async function endOnce(state: TimelineState): Promise<void> {
   dismiss(state, { kind: "shutting-down" });
   endPurge(state, err("the timeline stops"));
   for (const { reply } of state.sealWaiters.splice(0)) reply.answer(err("the timeline stops"));
+  for (const reply of state.loadWaiters.splice(0)) reply.answer(undefined);
   const steps: readonly (() => Promise<void> | undefined)[] = [
     () => endRetention(state),
     () => state.loading,
@@ -142,6 +151,7 @@ async function endOnce(state: TimelineState): Promise<void> {
 }
 
 function handle(state: TimelineState, msg: Msg): void {
+  if (!("life" in msg) && msg.kind !== "tick") state.usedMs = state.deps.clock.steadyMs();
   switch (msg.kind) {
     case "read":
       return read(state, msg);
@@ -167,7 +177,10 @@ function handle(state: TimelineState, msg: Msg): void {
     case "rewound":
       return rewound(state, msg.error);
     case "tick":
-      return tick(state);
+      tick(state);
+      return maybeSleep(state, () => void end(state));
+    case "wake":
+      return answerLoaded(state, msg.reply);
     case "boot":
       return boot(state);
     case "loaded":

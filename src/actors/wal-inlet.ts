@@ -45,6 +45,11 @@ export class WalInlet {
     this.onChange = onChange;
   }
 
+  /** Nobody sends WAL. */
+  get isIdle(): boolean {
+    return this.child === undefined && this.receiver === undefined;
+  }
+
   /** Connects to `source` in the place of what it was; undefined: to nothing. */
   connect(source: WalSource | undefined): void {
     this.stop();

@@ -2,7 +2,10 @@
 // that says what is not there.
 
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import { ask } from "../actors/runtime.ts";
+import type { TimelineMsg } from "../actors/timeline-messages.ts";
 import type { AdminError } from "../core/admin-error.ts";
+import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { StoreCorrupt } from "../store/store-errors.ts";
 import type { Management, TenantRef, TimelineRef } from "../http/management.ts";
@@ -78,7 +81,20 @@ export class Finder {
     const tenant = this.tenant(ref);
     if (!tenant.ok) return tenant;
     const timeline = this.timeline(tenant.value, timelineRef);
-    return timeline.ok ? orDamaged(() => use(tenant.value, timeline.value)) : timeline;
+    if (!timeline.ok) return timeline;
+    const handle = await this.awake(timeline.value);
+    return orDamaged(() => use(tenant.value, handle));
+  }
+
+  /** A timeline that slept, and is loaded now, if that works. */
+  async awake(timeline: TimelineHandle): Promise<TimelineHandle> {
+    if (timeline.asleep === undefined) return timeline;
+    await ask<TimelineMsg, undefined>(
+      timeline.ref,
+      (reply) => ({ kind: "wake", reply }),
+      WAIT_LSN_MS_MAX,
+    );
+    return this.directory.find(timeline.tenantId, timeline.entry.id) ?? timeline;
   }
 }
 

@@ -1,6 +1,11 @@
 // Timelines and tenants as the management API shows them.
 
-import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
+import {
+  type Directory,
+  type TenantHandle,
+  type TimelineHandle,
+  sealedOf,
+} from "../actors/directory.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { cutoffIn } from "../actors/timeline-pins.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
@@ -49,9 +54,9 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     remote_consistent_lsn: shown.uploaded,
     initdb_lsn: Lsn.format(entry.baseLsn),
     min_readable_lsn: Lsn.format(cutoffIn(tenant.timelines, entry)),
-    current_physical_size: timeline.store?.sealedBytes ?? 0,
+    current_physical_size: sealedOf(timeline).bytes,
     source: sourceInfo(timeline),
-    layers: timeline.store?.map.layers.length ?? 0,
+    layers: sealedOf(timeline).layers,
     ...damagedOf(timeline),
     ...readsOf(entry.id),
   };
@@ -126,7 +131,7 @@ export function unusableTenants({ tenants, unusable }: Directory): readonly Tena
 
 export function tenantInfo(tenant: TenantHandle, isDefault: boolean): TenantInfo {
   let size = 0;
-  for (const { store } of tenant.timelines.values()) size += store?.sealedBytes ?? 0;
+  for (const timeline of tenant.timelines.values()) size += sealedOf(timeline).bytes;
   const { broken } = tenant;
   return {
     id: tenant.id,

@@ -182,17 +182,18 @@ async function branch(
   request: Extract<CreateTimeline, { kind: "branch" }>,
   { id, name }: { readonly id: TimelineId; readonly name: string },
 ): Promise<Result<TimelineHandle, AdminError>> {
-  const ancestor = finder.timeline(tenant, request.ancestor);
-  if (!ancestor.ok) return ancestor;
-  const at = momentLsn(directory, tenant, ancestor.value, request.at);
+  const found = finder.timeline(tenant, request.ancestor);
+  if (!found.ok) return found;
+  const ancestor = await finder.awake(found.value);
+  const at = momentLsn(directory, tenant, ancestor, request.at);
   if (!at.ok) return at;
   const known = tenant.timelines.get(id);
   if (known !== undefined) {
-    const same = known.entry.ancestor?.id === ancestor.value.entry.id;
+    const same = known.entry.ancestor?.id === ancestor.entry.id;
     if (same) return ok(known);
     return refuse({ kind: "conflict", message: `timeline ${id} exists and is another one` });
   }
-  const body = { id, name, ancestor: ancestor.value.entry.id, lsn: at.value };
+  const body = { id, name, ancestor: ancestor.entry.id, lsn: at.value };
   const made = await ask<TenantMsg, Result<TimelineHandle, AdminError>>(
     tenant.ref,
     (reply) => ({ kind: "branch", request: body, reply }),

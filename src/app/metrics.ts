@@ -3,7 +3,7 @@
 
 import { statfsSync } from "node:fs";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
-import type { Directory } from "../actors/directory.ts";
+import { type Directory, sealedOf } from "../actors/directory.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Distribution, type Tally, meters } from "../io/meters.ts";
 import type { Status } from "../protocol/api-status.ts";
@@ -195,13 +195,14 @@ function liveMetrics(registry: Registry, live: LiveFacts): () => void {
   return () => {
     for (const one of [layers, bytes, silent]) one.reset();
     for (const [tenant, { timelines }] of directory.tenants) {
-      for (const [timeline, { store, facts }] of timelines) {
+      for (const [timeline, handle] of timelines) {
         const labels = { tenant, timeline };
-        if (store !== undefined) {
-          layers.set(labels, store.map.layers.length);
-          bytes.set(labels, store.sealedBytes);
+        if (handle.store !== undefined || handle.asleep !== undefined) {
+          const sealed = sealedOf(handle);
+          layers.set(labels, sealed.layers);
+          bytes.set(labels, sealed.bytes);
         }
-        const heardMs = facts.receiver?.lastMessageMs;
+        const heardMs = handle.facts.receiver?.lastMessageMs;
         if (heardMs !== undefined) silent.set(labels, Math.max(0, nowMs() - heardMs) / 1000);
       }
     }

@@ -54,7 +54,7 @@ async function treeSize(
   const found = new Map<SizePoint, number>();
   for (const point of points) {
     if (point.needed === "range") continue;
-    const size = sizeAt(timelines.get(point.timeline), point.lsn);
+    const size = sizeAt(timelines, timelines.get(point.timeline), point.lsn);
     if (size === undefined) return undefined;
     found.set(point, size);
     await new Promise((resolve) => setImmediate(resolve));
@@ -65,8 +65,22 @@ async function treeSize(
 /** History does not change: what was walked once stays. */
 const known = new WeakMap<TimelineStore, Map<Lsn, number>>();
 
-function sizeAt(timeline: TimelineHandle | undefined, lsn: Lsn): number | undefined {
-  const { store, readFrom } = timeline ?? {};
+function sizeAt(
+  timelines: TenantHandle["timelines"],
+  timeline: TimelineHandle | undefined,
+  lsn: Lsn,
+): number | undefined {
+  const { store, readFrom, asleep, entry } = timeline ?? {};
+  if (asleep !== undefined && entry !== undefined) {
+    const { ancestor, sealedLsn, sealedLogicalSize } = entry;
+    if (ancestor !== undefined && lsn <= ancestor.lsn) {
+      return sizeAt(timelines, timelines.get(ancestor.id), lsn);
+    }
+    if (lsn === sealedLsn && sealedLogicalSize !== undefined) return sealedLogicalSize;
+    // Whoever asks again finds it loaded.
+    timeline!.ref.tell({ kind: "wake" });
+    return undefined;
+  }
   if (store === undefined || readFrom === undefined) return undefined;
   const sizes = known.get(store) ?? new Map<Lsn, number>();
   known.set(store, sizes);

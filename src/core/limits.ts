@@ -185,6 +185,12 @@ export const LEASE_MS = 10 * 60_000;
 export const FIXED_COMPUTE_LEASE_MS = 10 * 365 * 86_400_000;
 /** How often a timeline looks at what depends on time (idle layers, readers' deadlines), ms. */
 export const TIMELINE_TICK_MS = 1_000;
+/** A tenant with no more timelines keeps all of them loaded; of more, those sleep that nobody uses. One that is loaded costs 50 KB. */
+export const TIMELINES_AWAKE = 64;
+/** A timeline that nobody has asked for anything for so long, ms, may sleep. Loading it again takes milliseconds. */
+export const TIMELINE_SLEEP_MS = 10 * 60_000;
+/** How often a timeline that sleeps and has layers is woken, ms, to let go of history that is no longer kept. A small part of the window's seven days. */
+export const TIMELINE_LOOK_MS = 6 * 3_600_000;
 /** How long a branch waits before it looks again whether its ancestor is loaded, ms. */
 export const ANCESTOR_POLL_MS = 20;
 /** How long a started compute's WAL may take to begin to stream, or a stopped one's to arrive, ms. */

@@ -75,6 +75,8 @@ export interface WorldOptions {
   readonly restart?: RestartPolicy;
   /** Where backups go: none without it. */
   readonly storage?: ObjectStorage;
+  /** How many timelines are kept loaded whether somebody uses them or not. */
+  readonly timelinesAwake?: number;
 }
 
 export class TimelineWorld {
@@ -128,6 +130,7 @@ export class TimelineWorld {
       cache: new PageCache(),
       budget: options.budget ?? new OpenBudget(),
       clock: { ...systemClock, ...options.clock },
+      timelinesAwake: options.timelinesAwake,
       onFatal: (error) => this.fatal.push(error),
     };
     this.tenants = spawnTenants(this.system.root, QUICK, this.shared);

@@ -75,6 +75,7 @@ export async function startBenchServer(dataDir: string): Promise<BenchServer> {
   const tree = await growTree({
     shared: sharedOf(dataDir, log),
     listener,
+    tenantConnectionsMax: config.tenantConnections,
     login: await createLogin(config, dataDir, log),
     redo: {
       processes: config.redoProcesses,

@@ -4,6 +4,7 @@
 
 import { TomlError, parse as parseToml } from "smol-toml";
 import { z } from "zod";
+import { CONNECTIONS_MAX, TENANT_CONNECTIONS_MAX } from "./core/limits.ts";
 
 const port = z.coerce.number().int().min(0).max(65_535);
 /** Text of the environment, or a boolean of the file. */
@@ -17,6 +18,12 @@ const schema = z.strictObject({
   httpHost: z.string().min(1).default("127.0.0.1"),
   httpPort: port.default(9_898),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+  tenantConnections: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(CONNECTIONS_MAX)
+    .default(TENANT_CONNECTIONS_MAX),
   redoProcesses: z.coerce.number().int().min(1).max(64).default(2),
   pgBinDir: z.string().min(1).default("/usr/lib/postgresql/15/bin"),
   authKeys: optionalText,
@@ -67,6 +74,10 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   httpHost: about("http_host", "HTTP_HOST", "address", "management API"),
   httpPort: about("http_port", "HTTP_PORT", "port", "management API; 0 is any free one"),
   logLevel: about("log_level", "LOG_LEVEL", "word", "trace, debug, info, warn or error"),
+  tenantConnections: about(
+    ...(["tenant_connections", "TENANT_CONNECTIONS", "number"] as const),
+    "connections of one tenant to the page service at once",
+  ),
   redoProcesses: about("redo_processes", "REDO_PROCESSES", "number", "WAL redo processes"),
   pgBinDir: about("pg_bin_dir", "PG_BIN", "path", "directory of PostgreSQL's programs"),
   authKeys: about(

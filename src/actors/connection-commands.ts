@@ -47,6 +47,8 @@ export interface CommandHost {
   readonly idle: () => void;
   /** An extended-protocol step failed: nothing is handled until Sync. */
   readonly skip: () => void;
+  /** False: the tenant has too many links, and this one is closed. */
+  readonly admit: (tenant: TenantId) => boolean;
   readonly stream: (command: Extract<PageServiceCommand, { kind: "pagestream" }>) => void;
   readonly closeNow: (state: SqlState, text: string) => void;
 }
@@ -134,6 +136,7 @@ export class CommandRunner {
       }
     }
     if (command.kind === "set") return this.complete();
+    if (!this.host.admit(command.tenant)) return;
     switch (command.kind) {
       case "pagestream":
         return this.host.stream(command);

@@ -1,8 +1,7 @@
 // One compute link. A chunk is handled where it arrives and an answer where it is given, without a
 // turn through the mailbox: a turn costs as much as a page. What either throws ends this link only.
-// Login is protocol/pg-handshake.ts, what a message means in which phase is core/connection.ts,
-// answers leave through the outbox, pages through page-stream.ts. Never restarted: the compute
-// reconnects.
+// Login is protocol/pg-handshake.ts, a message's meaning core/connection.ts, answers leave through
+// outbox.ts, pages through page-stream.ts. Never restarted: the compute reconnects.
 
 import { MalformedInput, unreachable } from "../core/assert.ts";
 import { type Phase, decide } from "../core/connection.ts";
@@ -14,14 +13,17 @@ import {
   SEND_STALL_MS_MAX,
 } from "../core/limits.ts";
 import type { FairShare } from "../core/fair-share.ts";
+import type { TenantId } from "../core/ids.ts";
+import { type LinkCounts, LinkPlace } from "../core/link-counts.ts";
 import type { Claims } from "../core/permission.ts";
 import { type Result, err } from "../core/result.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import type { Link } from "../io/listener.ts";
 import type { Log } from "../io/log.ts";
+import { meters } from "../io/meters.ts";
 import type { LinkTls } from "../io/tls.ts";
 import { type ComputeOptions, parseComputeOptions } from "../protocol/compute-options.ts";
-import { type PageServiceCommand } from "../protocol/page-service-command.ts";
+import type { PageServiceCommand } from "../protocol/page-service-command.ts";
 import { Framer } from "../protocol/pg-frames.ts";
 import { type Authenticate, Handshake, type HandshakeStep } from "../protocol/pg-handshake.ts";
 import {
@@ -66,6 +68,7 @@ export interface ConnectionDeps {
   readonly log: Log;
   readonly slabs: SlabPool;
   readonly fair: FairShare;
+  readonly links: LinkCounts;
   readonly onLoggedIn?: () => void;
   readonly deadlines: ConnectionDeadlines;
 }
@@ -111,6 +114,7 @@ class Connection {
   private readonly outbox: Outbox;
   private readonly commands: CommandRunner;
   private stream: PageStream | undefined;
+  private readonly place: LinkPlace;
   private checking = false;
   private proceeding = false;
   private ended = false;
@@ -120,6 +124,7 @@ class Connection {
     this.self = self;
     this.link = link;
     this.deps = deps;
+    this.place = new LinkPlace(deps.links);
     this.log = deps.log.child({ peer: link.peer });
     this.handshake = new Handshake(deps.authenticate, deps.tls?.policy);
     this.framer = new Framer(
@@ -142,6 +147,7 @@ class Connection {
         this.phase = "skipping";
         this.proceed();
       },
+      admit: (tenant) => this.admit(tenant),
       stream: (command) => this.startStream(command),
       closeNow: (state, text) => this.closeNow(state, text),
     });
@@ -177,14 +183,10 @@ class Connection {
 
   private onBytes(chunk: Uint8Array): void {
     if (this.phase === "closing") return;
-    if (this.handshake !== undefined) this.onLogin(chunk);
+    if (this.handshake !== undefined) this.onLoginStep(this.handshake.push(chunk));
     else this.framer.push(chunk);
     this.stream?.flush();
     this.adjustReading();
-  }
-
-  private onLogin(chunk: Uint8Array): void {
-    this.onLoginStep(this.handshake!.push(chunk));
   }
 
   private onLoginStep(step: HandshakeStep): void {
@@ -193,6 +195,7 @@ class Connection {
       this.close(...step.bytes);
       return;
     }
+    if (step.kind === "done" && "tenant" in step.claims && !this.admit(step.claims.tenant)) return;
     if (step.bytes.length > 0) this.outbox.send(...step.bytes);
     if (step.kind === "more") return;
     if (step.kind === "tls") return this.link.secure(this.deps.tls!.context, step);
@@ -205,6 +208,16 @@ class Connection {
     if (application !== undefined) this.log = this.log.child({ application });
     this.log.debug("connected");
     if (step.rest.length > 0) this.framer.push(step.rest);
+  }
+
+  /** Takes a place among the tenant's links; closes this one if there is none. */
+  private admit(tenant: TenantId): boolean {
+    const refusal = this.place.take(tenant);
+    if (refusal === undefined) return true;
+    meters.connectionsRefused++;
+    this.log.warn(refusal);
+    this.closeNow(SQLSTATE.tooManyConnections, refusal);
+    return false;
   }
 
   /** Nothing is read while a token is being checked. */
@@ -382,5 +395,6 @@ class Connection {
     this.link.endSoon();
     this.stream?.close();
     this.stream = undefined;
+    this.place.leave();
   }
 }

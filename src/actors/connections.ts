@@ -9,8 +9,10 @@ import {
   CONNECTIONS_MAX,
   LOGINS_MAX,
   SLAB_POOL_BYTES_MAX,
+  TENANT_CONNECTIONS_MAX,
   TENANT_WORK_MS,
 } from "../core/limits.ts";
+import { LinkCounts } from "../core/link-counts.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { SlabPool } from "../core/slab-pool.ts";
 import { meters } from "../io/meters.ts";
@@ -37,6 +39,7 @@ export interface ConnectionsDeps {
   readonly tls?: LinkTls | undefined;
   readonly log: Log;
   readonly connectionsMax?: number;
+  readonly tenantConnectionsMax?: number;
   readonly loginsMax?: number;
   readonly deadlines?: ConnectionDeadlines;
 }
@@ -58,6 +61,7 @@ export function spawnConnections(
     ...deps,
     slabs: new SlabPool(SLAB_POOL_BYTES_MAX),
     fair: new FairShare(() => performance.now()),
+    links: new LinkCounts(deps.tenantConnectionsMax ?? TENANT_CONNECTIONS_MAX),
     deadlines: deps.deadlines ?? DEADLINES,
   };
   const limit = deps.connectionsMax ?? CONNECTIONS_MAX;

@@ -207,7 +207,8 @@ async function treeParts(found: Found): Promise<TreeParts> {
     port: config.listenPort,
     onError: (error) => log.error({ err: error }, "accepting connections"),
   });
-  return { shared, listener, login, redo, backup };
+  const tenantConnectionsMax = config.tenantConnections;
+  return { shared, listener, tenantConnectionsMax, login, redo, backup };
 }
 
 /** The listener closes when its last link has, and links are closed by the tree: both at once. */

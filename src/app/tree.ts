@@ -29,6 +29,8 @@ export interface TreeParts {
   /** Undefined: none is configured. */
   readonly backup?: BackupOptions | undefined;
   readonly listener: Listener;
+  /** Links of one tenant at once. */
+  readonly tenantConnectionsMax: number;
   readonly login: Login;
   readonly redo: {
     readonly processes: number;
@@ -47,7 +49,7 @@ export interface LiveTree extends Tree {
 
 /** Starts the tree. A child of the root that is given up takes the process along: nothing works without it. */
 export async function growTree(parts: TreeParts): Promise<LiveTree> {
-  const { shared, listener, login } = parts;
+  const { shared, listener, tenantConnectionsMax, login } = parts;
   const { log, directory, onFatal } = shared;
   const live: { redo?: ActorRef<RedoPoolMsg>; tenants?: ActorRef<TenantsMsg>; backup?: Backup } =
     {};
@@ -88,7 +90,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
       name: "connections",
       start: (root) => {
         const connections = spawnConnections(root, POLICY.connections, {
-          ...{ listener, log, serveBackup },
+          ...{ listener, log, serveBackup, tenantConnectionsMax },
           authenticate: login.authenticate,
           tls: login.tls,
           resolve: (tenant, timeline) => resolve(directory, tenant, timeline),

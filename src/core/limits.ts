@@ -116,6 +116,8 @@ export const DATA_LOCK_MS_MAX = 2_000;
 
 /** Compute links at once. Each costs a socket and some KiB; a compute has one for each backend that reads. */
 export const CONNECTIONS_MAX = 4_000;
+/** Default of those of one tenant: half, so that none alone keeps the others out. */
+export const TENANT_CONNECTIONS_MAX = CONNECTIONS_MAX / 2;
 /** Bytes of answers that one message to a timeline asks for; a socket read that wants more is sent as several. */
 export const BATCH_SLAB_BYTES_MAX = 1 * MiB;
 /** Slabs kept for reuse, bytes, all connections together. Enough for 32 links in full flow. */

@@ -1,34 +1,16 @@
-import { gunzipSync } from "node:zlib";
 import fc from "fast-check";
-import { afterEach, describe, expect, test } from "vitest";
-import type { ServeBackup } from "../../src/actors/backup-copy.ts";
+import { describe, expect, test } from "vitest";
 import { parseTenantId } from "../../src/core/ids.ts";
 import { Lsn } from "../../src/core/lsn.ts";
 import { err, ok } from "../../src/core/result.ts";
 import { PageClient, ServerError } from "../support/page-client.ts";
-import {
-  MISSING,
-  type PageServiceOptions,
-  TENANT,
-  TIMELINE,
-  type TestPageService,
-  emptySource,
-  startPageService,
-} from "../support/page-service.ts";
+import { MISSING, TENANT, TIMELINE, pageServiceOfTest } from "../support/page-service.ts";
 import { converse, message, outline, query, startupPacket } from "../support/raw-link.ts";
 
-let service: TestPageService | undefined;
-async function start(options: PageServiceOptions = {}): Promise<TestPageService> {
-  return (service = await startPageService(options));
-}
-afterEach(async () => {
-  await service?.stop();
-  service = undefined;
-});
+const { start, service, forget } = pageServiceOfTest();
 
-const connect = (): Promise<PageClient> => PageClient.connect({ port: service!.port });
+const connect = (): Promise<PageClient> => PageClient.connect({ port: service().port });
 const lsn = Lsn.of(0x16b3748);
-const source = ok(emptySource(lsn, Lsn.of(0x16b3700)));
 
 describe("simple queries", () => {
   test("login, set, lease and the row of a lease", async () => {
@@ -87,7 +69,7 @@ describe("simple queries", () => {
       }),
       lease: () => 1,
     });
-    const { port } = service!;
+    const { port } = service();
     const refused = new ServerError("XX000", "JWT authentication error");
     await expect(PageClient.connect({ port, password: "wrong" })).rejects.toEqual(refused);
     const client = await PageClient.connect({ port, password: "t" });
@@ -101,7 +83,7 @@ describe("simple queries", () => {
     await start({ lease: () => 5 });
     const lease = query(`lease lsn ${TENANT} ${TIMELINE} 0/10`);
     const all = [startupPacket(), lease, query("set x"), query("nonsense"), lease, message("X")];
-    const heard = await converse(service!.port, [Buffer.concat(all)]);
+    const heard = await converse(service().port, [Buffer.concat(all)]);
     const error = "E:XX000:cannot parse query: nonsense Z";
     expect(outline(heard)).toBe(`R S S S Z T D C Z C Z ${error} T D C Z`);
   });
@@ -114,7 +96,7 @@ describe("extended protocol", () => {
   const execute = message("E", "\0\0\0\0\0");
   const sync = message("S");
   const say = (...sent: Buffer[]): Promise<Buffer> =>
-    converse(service!.port, [startupPacket(), ...sent, message("X")]);
+    converse(service().port, [startupPacket(), ...sent, message("X")]);
 
   test("a lease by parse, bind, describe, execute, sync", async () => {
     await start({ lease: () => 5 });
@@ -176,22 +158,22 @@ describe("malformed input ends this connection only, with one line in the log", 
   ])("%s", async (_name, sent, error) => {
     await start();
     const other = await connect();
-    const heard = await converse(service!.port, sent, { end: true });
+    const heard = await converse(service().port, sent, { end: true });
     expect(outline(heard)).toMatch(/(^|Z )E:08P01:[^ ].*$/);
     expect(outline(heard)).toContain(error);
-    expect(service!.lines).toHaveLength(1);
-    expect(service!.lines[0]).toMatchObject({ level: 50, msg: expect.stringContaining(error) });
+    expect(service().lines).toHaveLength(1);
+    expect(service().lines[0]).toMatchObject({ level: 50, msg: expect.stringContaining(error) });
     expect((await other.query("set x")).tag).toBe("SELECT 1");
     await other.close();
   });
 
   test("nothing said, or half a startup packet, is no error", async () => {
     await start({ deadlines: { handshakeMs: 100, watchMs: 20 } });
-    expect(await converse(service!.port, [], { end: true })).toHaveLength(0);
-    expect(await converse(service!.port, [Buffer.from([0, 0])], { end: true })).toHaveLength(0);
-    expect(service!.lines).toEqual([]);
-    expect(await converse(service!.port, [Buffer.from([0, 0])])).toHaveLength(0);
-    expect(service!.lines).toMatchObject([{ msg: expect.stringContaining("no login within") }]);
+    expect(await converse(service().port, [], { end: true })).toHaveLength(0);
+    expect(await converse(service().port, [Buffer.from([0, 0])], { end: true })).toHaveLength(0);
+    expect(service().lines).toEqual([]);
+    expect(await converse(service().port, [Buffer.from([0, 0])])).toHaveLength(0);
+    expect(service().lines).toMatchObject([{ msg: expect.stringContaining("no login within") }]);
   });
 
   test("random bytes after the login never hurt anybody else", async () => {
@@ -206,7 +188,7 @@ describe("malformed input ends this connection only, with one line in the log", 
     );
     await fc.assert(
       fc.asyncProperty(fc.array(frames, { maxLength: 8 }), async (sent) => {
-        await converse(service!.port, [startupPacket(), ...sent, message("X")], {
+        await converse(service().port, [startupPacket(), ...sent, message("X")], {
           end: true,
         }).catch(() => undefined);
       }),
@@ -215,7 +197,7 @@ describe("malformed input ends this connection only, with one line in the log", 
     const client = await connect();
     expect(await client.lease(TENANT, TIMELINE, lsn)).toBe(5);
     await client.close();
-    expect(service!.lines.filter(({ msg }) => /internal error|crash/.test(msg))).toEqual([]);
+    expect(service().lines.filter(({ msg }) => /internal error|crash/.test(msg))).toEqual([]);
   });
 
   test("a conversation cut at any byte is the same conversation", async () => {
@@ -235,16 +217,16 @@ describe("malformed input ends this connection only, with one line in the log", 
       query("set x"),
       message("X"),
     ]);
-    const want = await converse(service!.port, [whole]);
+    const want = await converse(service().port, [whole]);
     expect(outline(want)).toBe(
       "N R S S S Z T D C Z W d d E:XX000:unknown pagestream request: 63 Z C Z",
     );
     for (let cut = 1; cut < whole.length; cut++) {
-      const heard = await converse(service!.port, [whole.subarray(0, cut), whole.subarray(cut)]);
+      const heard = await converse(service().port, [whole.subarray(0, cut), whole.subarray(cut)]);
       expect(heard.equals(want), `cut at ${cut}`).toBe(true);
     }
     const bytes = [...whole].map((byte) => Buffer.from([byte]));
-    expect((await converse(service!.port, bytes)).equals(want)).toBe(true);
+    expect((await converse(service().port, bytes)).equals(want)).toBe(true);
   });
 });
 
@@ -253,7 +235,7 @@ test("more connections than the limit are refused with 53300; room comes back", 
   const [first, second] = [await connect(), await connect()];
   await expect(connect()).rejects.toEqual(new ServerError("53300", "more than 2 connections"));
   await first.close();
-  await expect.poll(() => service!.count()).toBe(1);
+  await expect.poll(() => service().count()).toBe(1);
   const third = await connect();
   await second.close();
   await third.close();
@@ -264,160 +246,9 @@ test("a stop tells every client, in whatever it is doing", async () => {
   const idle = await connect();
   const streaming = await connect();
   await streaming.pagestream(TENANT, TIMELINE);
-  const stopped = service!.stop();
+  const stopped = service().stop();
   await Promise.all([idle.closed, streaming.closed, stopped]);
   const shutdown = new ServerError("57P01", "shutdown");
   await expect(idle.query("set x")).rejects.toEqual(shutdown);
-  service = undefined;
-});
-
-describe("backups", () => {
-  const chunks = [Buffer.alloc(3, 1), Buffer.alloc(0), Buffer.alloc(200_000, 2), Buffer.alloc(512)];
-  // The memory of a chunk is used again for the next, as a source may do.
-  const serveBackup: ServeBackup = async function* () {
-    const memory = Buffer.alloc(200_000);
-    for (const chunk of chunks) {
-      memory.fill(0xee);
-      chunk.copy(memory);
-      await Promise.resolve();
-      yield memory.subarray(0, chunk.length);
-    }
-  };
-  const tar = Buffer.concat(chunks);
-
-  test("basebackup, plain and gzipped, and fullbackup: options are handed on", async () => {
-    const asked: unknown[] = [];
-    const lsns: unknown[] = [];
-    await start({
-      backupSource: (at) => (lsns.push(at), source),
-      serveBackup: (from, kind, options) => {
-        asked.push([from.lsn, kind, options]);
-        return serveBackup(from, kind, options);
-      },
-    });
-    const client = await connect();
-    const plain = await client.basebackup(TENANT, TIMELINE);
-    expect(plain.equals(tar)).toBe(true);
-    const zipped = await client.basebackup(TENANT, TIMELINE, { lsn, gzip: true, replica: true });
-    expect(zipped.length).toBeLessThan(2000);
-    expect(gunzipSync(zipped).equals(tar)).toBe(true);
-    const full = await client.fullbackup(TENANT, TIMELINE, { lsn, prevLsn: Lsn.of(0x16b3700) });
-    expect(full.equals(tar)).toBe(true);
-    expect(lsns).toEqual([undefined, lsn, lsn]);
-    expect(asked).toEqual([
-      [lsn, "basebackup", { replica: false, prevLsn: undefined }],
-      [lsn, "basebackup", { replica: true, prevLsn: undefined }],
-      [lsn, "fullbackup", { replica: false, prevLsn: 0x16b3700 }],
-    ]);
-    expect((await client.query("set x")).tag).toBe("SELECT 1");
-    await client.close();
-  });
-
-  test("refusals: no source, an LSN too old, another previous LSN than the known one", async () => {
-    let answer: ReturnType<NonNullable<PageServiceOptions["backupSource"]>> = source;
-    await start({ backupSource: () => answer, serveBackup });
-    const client = await connect();
-    await expect(
-      client.fullbackup(TENANT, TIMELINE, { lsn, prevLsn: Lsn.of(8) }),
-    ).rejects.toMatchObject({ code: "XX000", message: expect.stringContaining("0/16B3700") });
-    answer = err({ kind: "lsn-collected", asked: lsn, cutoff: Lsn.of(2 ** 33) });
-    await expect(client.basebackup(TENANT, TIMELINE, { lsn })).rejects.toMatchObject({
-      message: expect.stringMatching(/^invalid basebackup lsn: .*gc cutoff 2\/0/),
-    });
-    answer = err({ kind: "shutting-down" });
-    await expect(client.basebackup(TENANT, TIMELINE)).rejects.toEqual(
-      new ServerError("57P01", "shutdown"),
-    );
-    await client.closed;
-  });
-
-  test.each([false, true])(
-    "a source that fails: error behind what was sent (gzip %s)",
-    async (gzip) => {
-      await start({
-        backupSource: () => source,
-        serveBackup: async function* () {
-          yield Buffer.alloc(100_000, 7);
-          await Promise.resolve();
-          throw new Error("layer 7 is gone");
-        },
-      });
-      const client = await connect();
-      const failed = new ServerError("XX000", "layer 7 is gone");
-      await expect(client.basebackup(TENANT, TIMELINE, { gzip })).rejects.toEqual(failed);
-      expect(service!.lines).toMatchObject([
-        { level: 50, msg: "basebackup failed", tenant: TENANT },
-      ]);
-      expect((await client.query("set x")).tag).toBe("SELECT 1");
-      await client.close();
-    },
-  );
-
-  test.each([false, true])("a client that leaves ends the source (gzip %s)", async (gzip) => {
-    let ended = false;
-    await start({
-      backupSource: () => source,
-      serveBackup: async function* () {
-        try {
-          for (;;) {
-            await new Promise((resolve) => setImmediate(resolve));
-            yield Buffer.from(Array.from({ length: 5000 }, () => Math.random() * 256));
-          }
-        } finally {
-          ended = true;
-        }
-      },
-    });
-    const client = await connect();
-    const command = `basebackup ${TENANT} ${TIMELINE}${gzip ? " --gzip" : ""}`;
-    const left = client.copyOut(command, () => client.socket.destroy()).catch(() => "left");
-    expect(await left).toBe("left");
-    await expect.poll(() => ended).toBe(true);
-    expect(service!.lines).toEqual([]);
-  });
-
-  test("a slow reader holds the source back", async () => {
-    let made = 0;
-    await start({
-      backupSource: () => source,
-      serveBackup: async function* () {
-        const chunk = Buffer.alloc(64 * 1024);
-        for (; made < 2000; made++) {
-          await Promise.resolve();
-          yield chunk;
-        }
-      },
-    });
-    const client = await connect();
-    let bytes = 0;
-    const done = client.copyOut(`fullbackup ${TENANT} ${TIMELINE}`, (chunk) => {
-      if (bytes === 0) client.socket.pause();
-      bytes += chunk.length;
-    });
-    let before = -1;
-    while (before !== made) {
-      before = made;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-    // 125 MiB in all; the kernel's buffers hold some MiB of it.
-    expect(made).toBeLessThan(400);
-    client.socket.resume();
-    await done;
-    expect(bytes).toBe(2000 * 64 * 1024);
-    await client.close();
-  });
-
-  test("a source that never comes, or stops in the middle: reconnect, at the deadline", async () => {
-    const deadlines = { answerMs: 100, watchMs: 20 };
-    const never: ServeBackup = async function* () {
-      yield Buffer.alloc(10);
-      await new Promise(() => undefined);
-    };
-    await start({ deadlines, backupSource: () => source, serveBackup: never });
-    const client = await connect();
-    await expect(client.basebackup(TENANT, TIMELINE)).rejects.toEqual(
-      new ServerError("08006", "reconnect"),
-    );
-    await client.closed;
-  });
+  forget();
 });

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { DEADLINES, spawnConnection } from "../../src/actors/connection.ts";
 import { type ActorSystem, startSystem } from "../../src/actors/runtime.ts";
 import { FairShare } from "../../src/core/fair-share.ts";
+import { LinkCounts } from "../../src/core/link-counts.ts";
 import { SlabPool } from "../../src/core/slab-pool.ts";
 import type { Link, LinkHandlers } from "../../src/io/listener.ts";
 import { createLog } from "../../src/io/log.ts";
@@ -57,6 +58,7 @@ function connect(lines: string[] = []): HandLink {
     authenticate: trust,
     log: createLog({ level: "info", to: { write: (line) => lines.push(line) }, pretty: false }),
     slabs: new SlabPool(0),
+    links: new LinkCounts(1),
     fair: new FairShare(() => 0),
     deadlines: DEADLINES,
   };

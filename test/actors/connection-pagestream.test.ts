@@ -1,35 +1,18 @@
-import net from "node:net";
-import { afterEach, describe, expect, test } from "vitest";
-import { REQUESTS_IN_FLIGHT_MAX, UNSENT_BYTES_MAX } from "../../src/core/limits.ts";
+import { describe, expect, test } from "vitest";
 import { LSN_MAX, Lsn } from "../../src/core/lsn.ts";
 import type { LookupError } from "../../src/actors/page-stream.ts";
-import { PAGE_BYTES } from "../../src/core/page.ts";
 import { memoryPage, memorySlru } from "../support/memory-timeline.ts";
 import { PageClient, RequestError, ServerError } from "../support/page-client.ts";
-import {
-  MISSING,
-  type PageServiceOptions,
-  TENANT,
-  TIMELINE,
-  type TestPageService,
-  startPageService,
-} from "../support/page-service.ts";
+import { TENANT, TIMELINE, pageServiceOfTest, until } from "../support/page-service.ts";
 import { message } from "../support/raw-link.ts";
 
 const rel = { spc: 1663, db: 5, rel: 16384, fork: 0 };
 const AT = { lsn: Lsn.of(0x5000), notModifiedSince: Lsn.of(0x4000) };
 
-let service: TestPageService | undefined;
-async function start(options: PageServiceOptions = {}): Promise<TestPageService> {
-  return (service = await startPageService(options));
-}
-afterEach(async () => {
-  await service?.stop();
-  service = undefined;
-});
+const { start, service, forget } = pageServiceOfTest();
 
 async function open(version: 2 | 3 = 3, timeline = TIMELINE) {
-  const client = await PageClient.connect({ port: service!.port });
+  const client = await PageClient.connect({ port: service().port });
   return { client, stream: await client.pagestream(TENANT, timeline, version) };
 }
 
@@ -63,7 +46,7 @@ describe.each([2, 3] as const)("pagestream_v%i", (version) => {
       5 * 8192 * 1_000_003,
     ]);
     await client.close();
-    expect(service!.lines).toEqual([]);
+    expect(service().lines).toEqual([]);
   });
 
   test("answers keep the order of requests when batches are answered in any order", async () => {
@@ -159,8 +142,8 @@ describe.each([2, 3] as const)("pagestream_v%i", (version) => {
       reason: new ServerError("XX000", "unknown pagestream request: 77"),
     });
     expect(after.status).toBe("fulfilled");
-    await until(() => service!.lines.length > 0);
-    expect(service!.lines).toMatchObject([
+    await until(() => service().lines.length > 0);
+    expect(service().lines).toMatchObject([
       {
         level: 50,
         msg: "pagestream ended: unknown pagestream request: 77",
@@ -174,16 +157,12 @@ describe.each([2, 3] as const)("pagestream_v%i", (version) => {
   });
 });
 
-async function until(condition: () => boolean, timeoutMs = 5000): Promise<void> {
-  const start = Date.now();
-  while (!condition()) {
-    if (Date.now() - start > timeoutMs) throw new Error("waited too long");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 const untilGone = (): Promise<void> =>
-  until(() => service!.system.tree().every((node) => !node.path.includes("connection-")));
+  until(() =>
+    service()
+      .system.tree()
+      .every((node) => !node.path.includes("connection-")),
+  );
 
 describe("the ends of a pagestream", () => {
   test.each([
@@ -217,9 +196,9 @@ describe("the ends of a pagestream", () => {
       late[0]!();
       expect(await page).toHaveLength(8192);
       await client.closed;
-      await service!.stop();
+      await service().stop();
     }
-    service = undefined;
+    forget();
   });
 
   test("not active: the client is told to reconnect", async () => {
@@ -228,25 +207,25 @@ describe("the ends of a pagestream", () => {
     await expect(stream.getPage(rel, 1, AT)).rejects.toEqual(new ServerError("08006", "reconnect"));
     await client.closed;
     await untilGone();
-    expect(await service!.count()).toBe(0);
+    expect(await service().count()).toBe(0);
   });
 
   test("shutting down, said by the directory, the timeline or the tree: 57P01", async () => {
     const shutdown = new ServerError("57P01", "shutdown");
     await start({ lookup: () => ({ kind: "shutting-down", message: "" }) });
     await expect((await open()).stream.getPage(rel, 1, AT)).rejects.toEqual(shutdown);
-    await service!.stop();
+    await service().stop();
 
     await start({ refuse: () => ({ kind: "shutting-down" }) });
     await expect((await open()).stream.getPage(rel, 1, AT)).rejects.toEqual(shutdown);
-    await service!.stop();
+    await service().stop();
 
     await start({ when: () => undefined });
     const { client, stream } = await open();
     const page = stream.getPage(rel, 1, AT);
     await until(() => stream.inFlight === 1);
-    const stopped = service!.stop();
-    service = undefined;
+    const stopped = service().stop();
+    forget();
     await expect(page).rejects.toEqual(shutdown);
     await client.closed;
     await stopped;
@@ -257,7 +236,7 @@ describe("the ends of a pagestream", () => {
     const { client, stream } = await open();
     await expect(stream.getPage(rel, 1, AT)).rejects.toEqual(new ServerError("08006", "reconnect"));
     await client.closed;
-    expect(service!.lines).toMatchObject([{ level: 50, msg: expect.stringContaining("100 ms") }]);
+    expect(service().lines).toMatchObject([{ level: 50, msg: expect.stringContaining("100 ms") }]);
   });
 
   test("an answer that comes after the link is gone, and one that comes twice, do nothing", async () => {
@@ -283,156 +262,6 @@ describe("the ends of a pagestream", () => {
     late[2]!();
     expectBytes(await next, memoryPage(rel, 3, AT.lsn));
     await twice.client.close();
-    expect(service!.lines).toEqual([]);
+    expect(service().lines).toEqual([]);
   });
-});
-
-describe("bounds", () => {
-  test("requests in flight stop at the limit; the rest waits and is answered", async () => {
-    let inFlight = 0;
-    let most = 0;
-    const waiting: (() => void)[] = [];
-    await start({
-      when: (requests, answer) => {
-        inFlight += requests;
-        most = Math.max(most, inFlight);
-        waiting.push(() => {
-          inFlight -= requests;
-          answer();
-        });
-      },
-    });
-    const { client, stream } = await open(2);
-    const total = REQUESTS_IN_FLIGHT_MAX * 4;
-    const asks = [...Array(total).keys()].map((block) => ({ rel, block, ...AT }));
-    let got = 0;
-    const done = stream.readPages(asks, total, (page, ask) => {
-      expect(Buffer.from(page).readUInt32BE(24)).toBe(ask.block);
-      got++;
-    });
-    await until(() => inFlight === REQUESTS_IN_FLIGHT_MAX);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(got).toBe(0);
-    const timer = setInterval(() => waiting.splice(0, 3).forEach((answer) => answer()), 1);
-    await done;
-    clearInterval(timer);
-    expect(got).toBe(total);
-    expect(most).toBe(REQUESTS_IN_FLIGHT_MAX);
-    await client.close();
-  });
-
-  test("a reader that does not read is not read from, and costs bounded memory", async () => {
-    let asked = 0;
-    await start({
-      when: (requests, answer) => {
-        asked += requests;
-        answer();
-      },
-    });
-    const { client, stream } = await open(2);
-    client.socket.pause();
-    const total = 20_000;
-    let failed: unknown;
-    const asks = [...Array(total).keys()].map((block) => ({ rel, block, ...AT }));
-    const done = stream
-      .readPages(asks, total, (page, ask) => {
-        // A slab used again before the socket took it would show here.
-        expect(Buffer.from(page).readUInt32BE(24)).toBe(ask.block);
-        expect(page[PAGE_BYTES - 1]).toBe(ask.block & 0xff);
-      })
-      .catch((e: unknown) => (failed = e));
-    let before = -1;
-    while (before !== asked) {
-      before = asked;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-    // What the kernel's buffers took, and the two limits on top; the asked 160 MB are not made.
-    const kernelBytes = 16 * 1024 * 1024;
-    const limit = REQUESTS_IN_FLIGHT_MAX + (UNSENT_BYTES_MAX + kernelBytes) / 8198;
-    expect(asked).toBeGreaterThan(UNSENT_BYTES_MAX / 8198);
-    expect(asked).toBeLessThan(limit);
-    client.socket.resume();
-    await done;
-    expect(failed).toBeUndefined();
-    expect(asked).toBe(total);
-    await client.close();
-  });
-
-  test("requests that are not taken stay with the client", async () => {
-    await start({ when: () => undefined });
-    const { client } = await open(2);
-    const body = Buffer.alloc(34, 1);
-    body[0] = 2;
-    const some = Buffer.concat(Array<Buffer>(10_000).fill(message("d", body)));
-    let bytesTaken = 0;
-    const next = (error?: Error | null): void => {
-      if (error) return;
-      bytesTaken += some.length;
-      client.socket.write(some, next);
-    };
-    client.socket.write(some, next);
-    let before = -1;
-    while (before !== bytesTaken && bytesTaken < 200 * 1024 * 1024) {
-      before = bytesTaken;
-      await new Promise((resolve) => setTimeout(resolve, 500));
-    }
-    // The kernel's buffers, both ends', and no more.
-    expect(bytesTaken).toBeLessThan(30 * 1024 * 1024);
-    client.socket.destroy();
-  });
-
-  test("a reader that takes nothing for too long is closed", async () => {
-    await start({ deadlines: { sendStallMs: 200, watchMs: 20 } });
-    const { client, stream } = await open(2);
-    client.socket.pause();
-    const asks = [...Array(5000).keys()].map((block) => ({ rel, block, ...AT }));
-    const done = stream.readPages(asks, 5000, () => undefined).catch((e: unknown) => e);
-    await until(() => service!.lines.length > 0);
-    expect(service!.lines).toMatchObject([
-      { level: 40, msg: expect.stringMatching(/took nothing/) },
-    ]);
-    client.socket.resume();
-    expect(await done).toBeInstanceOf(Error);
-    await untilGone();
-  });
-
-  test("one slow timeline's client does not hold up another's", async () => {
-    const held: (() => void)[] = [];
-    let hold = true;
-    await start({ when: (_n, answer) => void (hold ? held.push(answer) : answer()) });
-    const slow = await open();
-    const page = slow.stream.getPage(rel, 1, AT);
-    await until(() => held.length === 1);
-    hold = false;
-    const quick = await open();
-    expect(await quick.stream.getPage(rel, 2, AT)).toHaveLength(8192);
-    held[0]!();
-    expect(await page).toHaveLength(8192);
-    await slow.client.close();
-    await quick.client.close();
-  });
-});
-
-test("a timeline id that nobody has", async () => {
-  await start();
-  const { client, stream } = await open(3, MISSING);
-  await expect(stream.getPage(rel, 1, AT)).rejects.toEqual(
-    new RequestError(`Not found: timeline ${MISSING}`),
-  );
-  await client.close();
-});
-
-test("who connects and never logs in keeps nobody out: the oldest is cut", async () => {
-  await start({ loginsMax: 3 });
-  const { port } = service!;
-  const { client, stream } = await open();
-  const silent = Array.from({ length: 5 }, () => net.connect({ port, host: "127.0.0.1" }));
-  const cut = silent.map((socket) => new Promise((gone) => socket.once("close", gone)));
-  await Promise.all([cut[0], cut[1]]);
-  expect(silent.map((socket) => socket.closed)).toEqual([true, true, false, false, false]);
-  // Those who have logged in are not among them, and others still may.
-  expectBytes(await stream.getPage(rel, 7, AT), memoryPage(rel, 7, AT.lsn));
-  await client.close();
-  await (await PageClient.connect({ port })).close();
-  for (const socket of silent) socket.destroy();
 });

@@ -1,5 +1,6 @@
 // A page service on a loopback port with timelines from memory behind it, for tests of the wire.
 
+import { afterEach } from "vitest";
 import type { ServeBackup } from "../../src/actors/backup-copy.ts";
 import { type ConnectionDeadlines, DEADLINES } from "../../src/actors/connection.ts";
 import { type ConnectionsMsg, spawnConnections } from "../../src/actors/connections.ts";
@@ -23,6 +24,7 @@ export interface PageServiceOptions extends MemoryTimelineOptions {
   readonly tls?: LinkTls;
   readonly connectionsMax?: number;
   readonly loginsMax?: number;
+  readonly tenantConnectionsMax?: number;
   readonly deadlines?: Partial<ConnectionDeadlines>;
   /** The lookup of TIMELINE fails with this while it is set. */
   readonly lookup?: () => LookupError | undefined;
@@ -73,6 +75,9 @@ export async function startPageService(options: PageServiceOptions = {}): Promis
       authenticate: options.authenticate ?? trust,
       tls: options.tls,
       log,
+      ...(options.tenantConnectionsMax !== undefined && {
+        tenantConnectionsMax: options.tenantConnectionsMax,
+      }),
       ...(options.loginsMax === undefined ? {} : { loginsMax: options.loginsMax }),
       ...(options.connectionsMax === undefined ? {} : { connectionsMax: options.connectionsMax }),
       deadlines: { ...DEADLINES, ...options.deadlines },
@@ -91,6 +96,30 @@ export async function startPageService(options: PageServiceOptions = {}): Promis
       await listener.close();
     },
   };
+}
+
+/** A service that each test starts for itself and that ends with it. */
+export function pageServiceOfTest() {
+  let started: TestPageService | undefined;
+  afterEach(async () => {
+    await started?.stop();
+    started = undefined;
+  });
+  return {
+    start: async (options: PageServiceOptions = {}): Promise<TestPageService> =>
+      (started = await startPageService(options)),
+    service: (): TestPageService => started!,
+    /** The test has ended it. */
+    forget: (): void => void (started = undefined),
+  };
+}
+
+export async function until(condition: () => boolean, timeoutMs = 5000): Promise<void> {
+  const start = Date.now();
+  while (!condition()) {
+    if (Date.now() - start > timeoutMs) throw new Error("waited too long");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
 
 const noBackup: ServeBackup = () => {

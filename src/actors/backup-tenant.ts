@@ -6,7 +6,12 @@ import { type Attachment, BackupFenced, checkTenantClaim } from "../core/backup/
 import type { TenantManifest } from "../core/backup/manifest.ts";
 import { tenantName } from "../core/backup/names.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
-import { type ObjectStorage, type ObjectVersion, isObjectError } from "../core/object-storage.ts";
+import {
+  ObjectError,
+  type ObjectStorage,
+  type ObjectVersion,
+  isObjectError,
+} from "../core/object-storage.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { SettingValue } from "../store/catalog-entries.ts";
 import { decodeTenant, encodeTenant } from "../store/manifest.ts";
@@ -55,22 +60,22 @@ export class TenantBackup {
     this.fence ??= fence;
   }
 
-  /** Makes the object list exactly these timelines. Rejects as generation() does. */
-  list(timelines: readonly TimelineId[]): Promise<void> {
+  /**
+   * The object lists `added`, and of those that it has the ones that the catalog has too: looked at here,
+   * because other timelines come and go beside. Rejects as generation() does.
+   */
+  list(added?: TimelineId): Promise<void> {
     return this.inTurn(async () => {
       const { manifest } = await this.open();
-      const wanted = [...timelines].sort();
+      const here = new Set(this.parts.catalog.timelines().map(({ id }) => id));
+      const listed = new Set([...manifest.timelines, ...(added === undefined ? [] : [added])]);
+      const wanted = [...listed].filter((id) => here.has(id)).sort();
       const settings = this.settings();
       const same =
         JSON.stringify([manifest.timelines, manifest.settings]) ===
         JSON.stringify([wanted, settings]);
       if (!same) await this.write({ ...manifest, timelines: wanted, settings });
     });
-  }
-
-  /** Timelines that the object lists. */
-  async listed(): Promise<readonly TimelineId[]> {
-    return this.inTurn(async () => (await this.open()).manifest.timelines);
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
@@ -148,10 +153,10 @@ export class TenantBackup {
       if (!isObjectError(error, "changed")) throw error;
       const now = await this.read();
       checkTenantClaim(now?.manifest, attachmentOf(catalog), tenant, storage.place);
-      throw new BackupFenced(
-        `another process writes the backup of tenant ${tenant} as if it were this one: its data ` +
-          `directory was copied; stop one of them and attach the tenant anew`,
-      );
+      // A write of ours that was given up came late, or a copy of this data directory is at work: that one
+      // and we meet at the manifests, where one of us ends.
+      const message = `${tenantName(tenant)} has changed meanwhile; it is read again`;
+      throw new ObjectError("unavailable", message, error);
     }
   }
 

@@ -8,7 +8,12 @@ import { manifestName, timelinePrefix } from "../core/backup/names.ts";
 import { type BackupFacts, nextManifest, walToPut } from "../core/backup/plan.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { LSN_INVALID, type Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
-import { type ObjectStorage, type ObjectVersion, isObjectError } from "../core/object-storage.ts";
+import {
+  ObjectError,
+  type ObjectStorage,
+  type ObjectVersion,
+  isObjectError,
+} from "../core/object-storage.ts";
 import { crc32c } from "../protocol/crc32c.ts";
 import type { LayerEntry, SnapshotEntry, TimelineEntry } from "../store/catalog-entries.ts";
 import { type TimelineManifest, decodeManifest, encodeManifest } from "../store/manifest.ts";
@@ -27,8 +32,6 @@ export type LocalFacts = Pick<
 > & {
   /** Layers that this process has put and no manifest names yet, by file. */
   readonly put: BackupFacts["stored"];
-  /** All timelines of the tenant that its catalog has. */
-  readonly timelines: readonly TimelineId[];
   /** What object storage has of the ancestor; undefined: there is no ancestor. */
   readonly ancestorUploaded: Lsn | undefined;
 };
@@ -61,7 +64,7 @@ export async function backupTurn(parts: TurnParts): Promise<TurnDone | undefined
   const known = parts.known ?? (await readKnown(parts, generation));
   const local = parts.local();
   if (local === undefined) return undefined;
-  const { put, timelines, ancestorUploaded, ...rest } = local;
+  const { put, ancestorUploaded, ...rest } = local;
   const stored = new Map(put);
   for (const { file, object } of known.manifest?.layers ?? []) stored.set(file, object!);
   const facts = {
@@ -70,7 +73,7 @@ export async function backupTurn(parts: TurnParts): Promise<TurnDone | undefined
   };
   // A branch counts when what it reads of its ancestor does.
   const needed = local.timeline.ancestor?.lsn ?? LSN_INVALID;
-  if ((ancestorUploaded ?? needed) < needed) return { known, deleted: parts.deleted };
+  if ((ancestorUploaded ?? needed) < needed) return asItIs(parts, known);
   const wal: WalObject[] = [];
   for (const { segment, ...one } of walToPut(facts)) {
     const base = segment * WAL_SEGMENT_BYTES;
@@ -81,12 +84,11 @@ export async function backupTurn(parts: TurnParts): Promise<TurnDone | undefined
     wal.push({ ...one, crc: crc32c(bytes) });
   }
   const manifest = nextManifest(facts, wal, parts.deleted);
-  if (manifest === undefined) return { known, deleted: parts.deleted };
+  if (manifest === undefined) return asItIs(parts, known);
   // Timelines that are gone go from the list before what they were kept for can go.
-  const listed = await of.listed();
-  await of.list(listed.filter((id) => timelines.includes(id)));
+  await of.list();
   const version = await write(parts, known, manifest);
-  await of.list([...new Set([...listed.filter((id) => timelines.includes(id)), timeline])]);
+  await of.list(timeline);
   const deleted = new Set(manifest.garbage);
   const prefix = timelinePrefix(tenant, timeline);
   // The manifest stands, whatever becomes of this: it is tried again with the next one.
@@ -97,11 +99,21 @@ export async function backupTurn(parts: TurnParts): Promise<TurnDone | undefined
   return { known: { manifest, version }, deleted: gone };
 }
 
+/** Nothing is to be written. A turn that failed may have written the manifest, and not have listed it. */
+async function asItIs(
+  { of, timeline, deleted }: TurnParts,
+  known: KnownManifest,
+): Promise<TurnDone> {
+  if (known.manifest !== undefined) await of.list(timeline);
+  return { known, deleted };
+}
+
 async function write(
-  { storage, tenant, timeline, of }: TurnParts,
+  parts: TurnParts,
   known: KnownManifest,
   manifest: TimelineManifest,
 ): Promise<ObjectVersion> {
+  const { storage, tenant, timeline, of } = parts;
   const name = manifestName(tenant, timeline);
   const bytes = encodeManifest(manifest);
   try {
@@ -110,6 +122,10 @@ async function write(
       : await storage.compareAndSwap(name, bytes, known.version);
   } catch (error) {
     if (!isObjectError(error, "changed") && !isObjectError(error, "exists")) throw error;
+    if (await isOurs(parts, known, manifest)) {
+      const message = `${name} has changed by a write of this server that came late; it goes on from there`;
+      throw new ObjectError("unavailable", message, error);
+    }
     const fence = new BackupFenced(
       `another server has written the manifest of timeline ${timeline}: tenant ${tenant} was attached ` +
         `elsewhere; stop this server, or attach the tenant here anew`,
@@ -117,6 +133,21 @@ async function write(
     of.endWith(fence);
     throw fence;
   }
+}
+
+/**
+ * True when what is there was written by this process, or by the one before it in this data directory: a
+ * request that was given up, or whose process died, may be served all the same, later.
+ */
+async function isOurs(
+  { storage, tenant, timeline, writer }: TurnParts,
+  known: KnownManifest,
+  { generation }: TimelineManifest,
+): Promise<boolean> {
+  const { manifest: found } = await readManifest(storage, tenant, timeline);
+  if (found === undefined || found.generation !== generation) return false;
+  if (known.manifest === undefined) return true;
+  return found.writer === writer || found.writer === known.manifest.writer;
 }
 
 /** The manifest that is there, when this server may go on from it. */

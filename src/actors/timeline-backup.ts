@@ -90,7 +90,6 @@ function localFacts(state: TimelineState, of: Backup): LocalFacts | undefined {
     archiveFrom: of.options.archive ? cutoff : LSN_MAX,
     put: new Map(backup.put),
     purge: backup.purge?.names ?? [],
-    timelines: catalog.timelines().map(({ id }) => id),
     ancestorUploaded: ancestor && (above?.facts.positions.uploaded ?? LSN_INVALID),
   };
 }

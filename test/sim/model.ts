@@ -1,12 +1,13 @@
 // The naive truth of the simulator: every version of every page, size and value in a list, copied
 // whole when a branch is made. Too simple to be wrong.
 
+import { WAL_SEGMENT_BYTES } from "../../src/core/lsn.ts";
 import { PAGE_BYTES } from "../../src/core/page.ts";
 
 const ZEROS: Uint8Array = new Uint8Array(PAGE_BYTES);
 
-/** Where every history begins. */
-export const BASE_LSN = 1_000;
+/** Where every history begins: not far from the end of a WAL segment. */
+export const BASE_LSN = WAL_SEGMENT_BYTES - 1_000;
 
 interface Timed<T> {
   readonly lsn: number;

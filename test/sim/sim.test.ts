@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { type BackupCounts, BackupSimulator } from "./backup-simulator.ts";
 import type { DiskKind } from "./disk.ts";
 import { type SimulationResult, Simulator } from "./simulator.ts";
 
@@ -42,4 +43,31 @@ test("and 15 seeds in files of LMDB", async () => {
   expect(sum.merges).toBeGreaterThan(40);
   expect(sum.crashes).toBeGreaterThan(20);
   expect(sum.full).toBeGreaterThan(3);
+});
+
+test("what was called uploaded is restorable, whatever object storage does: 12 seeds", async () => {
+  const steps = 100;
+  const sum: BackupCounts = {
+    ...{ restored: 0, looks: 0, turns: 0, layers: 0, failures: 0, late: 0, takenOver: 0 },
+  };
+  for (let seed = 2_001; seed < 2_013; seed++) {
+    const lines: string[] = [];
+    const simulator = new BackupSimulator(seed, "lmdb", (line) => lines.push(line));
+    try {
+      await simulator.run(steps);
+    } catch (error) {
+      const what = `npm run sim -- --seed ${seed} --steps ${steps} --backup`;
+      throw new Error(`${what}: ${String(error)}\n${lines.join("\n")}`, { cause: error });
+    }
+    for (const name of Object.keys(sum) as (keyof typeof sum)[]) {
+      sum[name] += simulator.backed[name];
+    }
+  }
+  expect(sum.restored).toBeGreaterThan(40);
+  expect(sum.looks).toBeGreaterThan(150);
+  expect(sum.turns).toBeGreaterThan(100);
+  expect(sum.layers).toBeGreaterThan(10);
+  expect(sum.failures).toBeGreaterThan(20);
+  expect(sum.late).toBeGreaterThan(4);
+  expect(sum.takenOver).toBe(12);
 });

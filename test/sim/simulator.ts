@@ -39,7 +39,7 @@ const LOOKS = 2;
 /** Steps of a disk from the beginning of something to the crash in it, at most. */
 const CRASH_IN_MAX = 12;
 
-interface Line {
+export interface Line {
   readonly id: TimelineId;
   readonly model: Model;
   readonly log: Logged[];
@@ -61,21 +61,21 @@ export interface SimulationResult {
   caughtUp: number;
 }
 
-type Say = (what: string) => void;
+export type Say = (what: string) => void;
 
 export class Simulator {
-  private readonly random: Random;
-  private readonly trace: Say;
-  private readonly faults = new Faults();
-  private readonly disk: SimDisk;
-  private mounted: Mounted;
+  protected readonly random: Random;
+  protected readonly trace: Say;
+  protected readonly faults = new Faults();
+  protected readonly disk: SimDisk;
+  protected mounted: Mounted;
   private budget = new OpenBudget();
   private cache = new PageCache(64 * PAGE_BYTES);
-  private readonly lines = new Map<TimelineId, Line>();
+  protected readonly lines = new Map<TimelineId, Line>();
   private job: { readonly line: Line; readonly job: MergeJob } | undefined;
-  private nowMs = 0;
+  protected nowMs = 0;
   private made = 0;
-  private readonly counts = { reads: 0, refused: 0, merges: 0, images: 0, caughtUp: 0 };
+  protected readonly counts = { reads: 0, refused: 0, merges: 0, images: 0, caughtUp: 0 };
 
   constructor(seed: number, kind: DiskKind, trace: Say) {
     this.random = new Random(seed);
@@ -100,7 +100,7 @@ export class Simulator {
     }
   }
 
-  private get catalog() {
+  protected get catalog() {
     return this.mounted.catalog;
   }
 
@@ -124,7 +124,7 @@ export class Simulator {
     faults.crashIn = faults.failSyncIn = undefined;
   }
 
-  private async act(line: Line, kind: number, say: Say): Promise<void> {
+  protected async act(line: Line, kind: number, say: Say): Promise<void> {
     const { random } = this;
     if (kind < 35) {
       const changes = 1 + random.below(60);
@@ -399,7 +399,7 @@ export class Simulator {
   }
 
   /** Forgets all that is in memory, as a crash does; what was not sealed comes again. */
-  private async restart(): Promise<void> {
+  protected async restart(): Promise<void> {
     this.job = undefined;
     this.faults.crashIn = this.faults.failSyncIn = undefined;
     await this.disk.unmount(this.mounted);
@@ -457,7 +457,7 @@ export class Simulator {
   }
 
   /** Once writes stop, space converges: one tier, no superseded version, and every read still right. */
-  private async settle(): Promise<void> {
+  protected async settle(): Promise<void> {
     this.faults.full = false;
     if (this.job !== undefined) await this.mergeTurns(TURNS_MAX, () => undefined);
     this.nowMs += 1_000_000; // all leases have ended

@@ -10,7 +10,8 @@ import {
   type StoredObject,
 } from "../../src/core/object-storage.ts";
 
-export type Fault = "none" | "fail-before" | "fail-after";
+/** lost: it is done, and nobody is ever answered. */
+export type Fault = "none" | "fail-before" | "fail-after" | "lost";
 
 export class FaultyStorage implements ObjectStorage {
   readonly place: string;
@@ -72,6 +73,7 @@ export class FaultyStorage implements ObjectStorage {
     if (this.down || fault === "fail-before") throw failure(call, name);
     const done = await action();
     if (fault === "fail-after") throw failure(call, name);
+    if (fault === "lost") return new Promise(() => {});
     return done;
   }
 }

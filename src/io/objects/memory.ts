@@ -27,6 +27,14 @@ export class MemoryStorage implements ObjectStorage {
     this.nowMs = nowMs;
   }
 
+  /** The same objects, with a life of their own. */
+  fork(): MemoryStorage {
+    const copy = new MemoryStorage(this.nowMs);
+    for (const [name, kept] of this.objects) copy.objects.set(name, kept);
+    copy.writes = this.writes;
+    return copy;
+  }
+
   /** Names of all objects, in order. */
   get names(): readonly string[] {
     return [...this.objects.keys()].sort();

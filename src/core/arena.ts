@@ -1,16 +1,20 @@
 // Memory in which WAL records are assembled once, contiguous, and stay: the open layer's versions
 // point into it. It is made of blocks that go back to a pool when their layer is sealed: fresh
-// memory for every megabyte of WAL kept the garbage collector busier than taking in the WAL.
+// memory for every megabyte of WAL kept the garbage collector busier than taking in the WAL. Blocks of
+// a pool are memory that threads can share, so that another one seals what this one still reads.
 
 import { assert } from "./assert.ts";
 import { ARENA_CHUNK_BYTES } from "./limits.ts";
 
 /** Blocks of ARENA_CHUNK_BYTES that nobody refers to any more, to be used again with any content. */
 export class BlockPool {
-  private readonly free: ArrayBuffer[] = [];
+  private readonly free: SharedArrayBuffer[] = [];
   private readonly blocksMax: number;
 
-  /** Keeps up to `idleBytesMax`; what is given beyond is left to the garbage collector. */
+  /**
+   * Keeps up to `idleBytesMax`. What is given beyond is left to the garbage collector, which does not
+   * count shared memory and so may be late: a pool that is in use all the time keeps all it had.
+   */
   constructor(idleBytesMax: number) {
     this.blocksMax = Math.floor(idleBytesMax / ARENA_CHUNK_BYTES);
   }
@@ -19,12 +23,12 @@ export class BlockPool {
     return this.free.length * ARENA_CHUNK_BYTES;
   }
 
-  take(): ArrayBuffer {
-    return this.free.pop() ?? new ArrayBuffer(ARENA_CHUNK_BYTES);
+  take(): SharedArrayBuffer {
+    return this.free.pop() ?? new SharedArrayBuffer(ARENA_CHUNK_BYTES);
   }
 
   /** Takes a block back. The caller promises that no one reads from it or writes to it again. */
-  give(block: ArrayBuffer): void {
+  give(block: SharedArrayBuffer): void {
     assert(block.byteLength === ARENA_CHUNK_BYTES, "a pool takes whole blocks");
     if (this.free.length < this.blocksMax) this.free.push(block);
   }
@@ -73,7 +77,7 @@ export class Arena {
   release(isKept: (chunk: ArenaChunk) => boolean): void {
     for (const chunk of this.chunks.splice(0)) {
       const { buffer } = chunk.bytes;
-      if (isKept(chunk) || !(buffer instanceof ArrayBuffer)) continue;
+      if (isKept(chunk) || !(buffer instanceof SharedArrayBuffer)) continue;
       if (buffer.byteLength === ARENA_CHUNK_BYTES) this.pool?.give(buffer);
     }
   }

@@ -6,12 +6,16 @@ const MiB = 1024 * KiB;
 /** Arena chunk, bytes. Large enough that records rarely straddle, small enough that an idle timeline costs little. */
 export const ARENA_CHUNK_BYTES = 1 * MiB;
 
-/** An open layer is frozen at this many bytes of memory. Two (open and frozen) fit the 1 GiB promise with room. */
-export const OPEN_LAYER_BYTES_MAX = 128 * MiB;
+/** An open layer is frozen at this many bytes of memory. While one is sealed by another thread the next one fills: the larger, the longer both wait for each other at the end; the smaller, the more files. */
+export const OPEN_LAYER_BYTES_MAX = 64 * MiB;
 /** All open and frozen layers together, bytes. At the budget sockets are not read. */
 export const OPEN_LAYERS_BUDGET_BYTES = 320 * MiB;
-/** Memory of sealed layers that is kept for new ones, bytes: one layer's, so that a busy timeline does not allocate at all. */
-export const OPEN_LAYERS_IDLE_BYTES_MAX = OPEN_LAYER_BYTES_MAX;
+/** Memory of sealed layers that is kept for new ones, bytes: all there ever was, because the garbage collector does not count memory that threads share. */
+export const OPEN_LAYERS_IDLE_BYTES_MAX = OPEN_LAYERS_BUDGET_BYTES;
+/** Layers that wait for the thread that seals, of all timelines. Beyond it a timeline seals in turns of its own. */
+export const SEALS_WAITING_MAX = 64;
+/** The thread that seals ends within this time when it is asked to, ms; it has nothing to do then. */
+export const THREAD_STOP_MS_MAX = 5_000;
 /** An open layer with changes is frozen at this age, ms, so that a restart has little WAL to replay. */
 export const OPEN_LAYER_AGE_MS_MAX = 10 * 60_000;
 /** A timeline without new WAL for this long, ms, is sealed early. */

@@ -7,12 +7,26 @@ const SLOT_WORDS = 3; // group id + 1 (0: free), block, value
 const CAPACITY_MIN = 16;
 
 export class KeyTable {
-  private slots = new Int32Array(CAPACITY_MIN * SLOT_WORDS);
+  private slots: Int32Array = new Int32Array(CAPACITY_MIN * SLOT_WORDS);
   private mask = CAPACITY_MIN - 1;
   private used = 0;
 
+  /** A table to read, of another one's memory. */
+  static of(slots: Int32Array, size: number): KeyTable {
+    const table = new KeyTable();
+    table.slots = slots;
+    table.mask = slots.length / SLOT_WORDS - 1;
+    table.used = size;
+    return table;
+  }
+
   get size(): number {
     return this.used;
+  }
+
+  /** What `of` takes; valid until the next change. */
+  get memory(): Int32Array {
+    return this.slots;
   }
 
   get bytes(): number {

@@ -29,18 +29,24 @@ export class LayerAbsent extends StoreCorrupt {
 /** The disk or its quota is full. What was being written does not count; the same call may be repeated. */
 export class StoreFull extends Error {
   override readonly name = "StoreFull";
+  readonly path: string;
   constructor(path: string, cause: unknown) {
     super(`no space left to write ${path}; free disk space, then it goes on by itself`, { cause });
+    this.path = path;
   }
 }
 
 /** A write or fsync failed for another reason than space: the process must stop and recover from disk. */
 export class StoreFailed extends Error {
   override readonly name = "StoreFailed";
+  readonly path: string;
+  readonly doing: string;
   constructor(path: string, doing: string, cause: unknown) {
     super(`${doing} ${path} failed: ${errorText(cause)}; check the disk, then start again`, {
       cause,
     });
+    this.path = path;
+    this.doing = doing;
   }
 }
 
@@ -67,4 +73,40 @@ export function writeError(path: string, doing: string, cause: unknown): StoreFu
   return FULL.includes(errorCode(cause))
     ? new StoreFull(path, cause)
     : new StoreFailed(path, doing, cause);
+}
+
+/** A failure as plain values, for another thread: there it is made an error of the same kind again. */
+export type PlainFailure =
+  | { readonly kind: "full"; readonly path: string; readonly cause: string }
+  | {
+      readonly kind: "failed";
+      readonly path: string;
+      readonly doing: string;
+      readonly cause: string;
+    }
+  | { readonly kind: "other"; readonly text: string };
+
+export function plainFailure(error: unknown): PlainFailure {
+  if (error instanceof StoreFull) {
+    return { kind: "full", path: error.path, cause: errorText(error.cause) };
+  }
+  if (error instanceof StoreFailed) {
+    const { path, doing, cause } = error;
+    return { kind: "failed", path, doing, cause: errorText(cause) };
+  }
+  return {
+    kind: "other",
+    text: error instanceof Error ? (error.stack ?? error.message) : `${error}`,
+  };
+}
+
+export function failureOf(plain: PlainFailure): Error {
+  switch (plain.kind) {
+    case "full":
+      return new StoreFull(plain.path, new Error(plain.cause));
+    case "failed":
+      return new StoreFailed(plain.path, plain.doing, new Error(plain.cause));
+    case "other":
+      return new Error(plain.text);
+  }
 }

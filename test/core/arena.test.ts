@@ -55,5 +55,5 @@ test("a pool keeps no more than its bound", () => {
   const blocks = [pool.take(), pool.take(), pool.take()];
   for (const block of blocks) pool.give(block);
   expect(pool.idleBytes).toBe(2 * ARENA_CHUNK_BYTES);
-  expect(() => pool.give(new ArrayBuffer(8))).toThrow(/whole blocks/);
+  expect(() => pool.give(new SharedArrayBuffer(8))).toThrow(/whole blocks/);
 });

@@ -92,6 +92,7 @@ export function loaded(state: TimelineState): void {
   const wal = new TimelineWal({
     ...{ store, files, intake, floor },
     budget: deps.budget,
+    sealer: deps.sealer,
     clock: deps.clock,
     onSealTurn: () => self.tell({ kind: "seal-turn", life: state }),
     onSealed: (error) => self.tell({ kind: "sealed", life: state, error }),

@@ -23,6 +23,7 @@ import type { TurnDone } from "./backup-turn.ts";
 import type { Directory } from "./directory.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
+import type { Sealer } from "./sealer.ts";
 import type { Loaded } from "./timeline-load.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import { TimelineBackup } from "./timeline-backup-state.ts";
@@ -46,6 +47,8 @@ export interface TimelineDeps {
   readonly cache: PageCache;
   readonly budget: OpenBudget;
   readonly redo: ActorRef<RedoPoolMsg>;
+  /** Undefined: a timeline seals in turns of its own. */
+  readonly sealer?: Sealer | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly restart: RestartPolicy;

@@ -1,5 +1,5 @@
-// The WAL side of a timeline: bytes to segment files and to the open layer, freezing and sealing in
-// turns, and what is durable. Plain methods that the actor calls in its turns; nothing here awaits,
+// The WAL side of a timeline: bytes to segment files and to the open layer, freezing and sealing (by the
+// sealer's thread, else in turns), and what is durable. Plain methods that the actor calls in its turns; nothing here awaits,
 // outcomes come back through the callbacks as messages.
 
 import { MalformedInput } from "../core/assert.ts";
@@ -12,6 +12,7 @@ import { DurableMarks, freezeReason } from "../core/timeline.ts";
 import type { Clock } from "../io/clock.ts";
 import type { DurableFloor } from "../store/durable-floor.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
+import type { SealOrder } from "../store/layer-sealing.ts";
 import type { SealJob } from "../store/seal-job.ts";
 import { Relations } from "../store/relations.ts";
 import { StoreFull } from "../store/store-errors.ts";
@@ -19,6 +20,7 @@ import type { TimelineStore } from "../store/timeline-store.ts";
 import { copyWal } from "../store/wal-copy.ts";
 import type { WalFiles } from "../store/wal-files.ts";
 import type { WalIntake } from "../store/wal-intake.ts";
+import type { Sealer } from "./sealer.ts";
 import type { Positions } from "./timeline-messages.ts";
 
 /** Outcome of one batch of WAL. */
@@ -37,8 +39,9 @@ export interface TimelineWalParts {
   readonly intake: WalIntake;
   readonly floor: DurableFloor;
   readonly budget: OpenBudget;
+  readonly sealer: Sealer | undefined;
   readonly clock: Clock;
-  /** A turn of sealing is due; a seal has ended. */
+  /** A turn of sealing is due (never when the sealer does it); a seal has ended. */
   readonly onSealTurn: () => void;
   readonly onSealed: (error: unknown) => void;
 }
@@ -50,6 +53,8 @@ export class TimelineWal {
   private readonly parts: TimelineWalParts;
   private readonly marks: DurableMarks;
   private job: SealJob | undefined;
+  /** What the sealer was asked for. */
+  private order: SealOrder | undefined;
   /** The end of the job, once its last turn is over; never rejects. */
   private jobEnd: Promise<void> | undefined;
   private rewinding: Promise<void> | undefined;
@@ -182,11 +187,14 @@ export class TimelineWal {
 
   /** Begins to seal the oldest frozen layer, if there is one, no seal is under way, and none has just failed. */
   beginSeal(): void {
-    const { clock, onSealTurn } = this.parts;
+    const { clock, onSealTurn, sealer } = this.parts;
     if (this.job !== undefined || this.closed !== undefined) return;
     if (clock.steadyMs() < this.sealAgainMs) return;
-    this.job = this.store.beginSeal(clock.nowMs());
-    if (this.job !== undefined) onSealTurn();
+    const job = (this.job = this.store.beginSeal(clock.nowMs()));
+    if (job === undefined) return;
+    this.order = sealer?.hasRoom === true ? job.order() : undefined;
+    if (sealer === undefined || this.order === undefined) return onSealTurn();
+    this.jobEnd = this.end(job, job.finish(sealer.seal(this.order)));
   }
 
   /** One bounded turn; the next one is asked for behind whatever has queued meanwhile. */
@@ -212,6 +220,7 @@ export class TimelineWal {
     }
     this.job = undefined;
     this.jobEnd = undefined;
+    this.order = undefined;
     if (this.closed === undefined) this.parts.onSealed(failure);
   }
 
@@ -249,6 +258,7 @@ export class TimelineWal {
 
   private async shut(): Promise<void> {
     await this.rewinding?.catch(() => undefined);
+    if (this.order !== undefined) this.parts.sealer?.withdraw(this.order);
     if (this.jobEnd !== undefined) await this.jobEnd;
     else await this.job?.abandon().catch(() => undefined);
     this.store.close();

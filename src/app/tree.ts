@@ -8,19 +8,19 @@ import type { Directory } from "../actors/directory.ts";
 import type { TimelineLookup } from "../actors/page-stream.ts";
 import { type RedoPoolMsg, spawnRedoPool } from "../actors/redo-pool.ts";
 import { type ActorRef, type CrashReport, ask } from "../actors/runtime.ts";
-import { type Sealer, type SealerMsg, spawnSealer } from "../actors/sealer.ts";
+import type { Sealer } from "../actors/sealer.ts";
 import { spawnScheduler } from "../actors/scheduler.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import { type TenantsMsg, spawnTenants } from "../actors/tenants.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
-import { REDO_DEADLINE_MS, THREAD_STOP_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
+import { REDO_DEADLINE_MS, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { systemClock } from "../io/clock.ts";
 import type { Listener } from "../io/listener.ts";
 import { startRedoProcess } from "../io/redo-process.ts";
-import { startThread } from "../io/worker-thread.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
 import { parsePgVersion, walFormat } from "../protocol/wal/format.ts";
 import type { Login } from "./login.ts";
+import { sealerChild } from "./sealing.ts";
 import { type RedoCounts, countedRedo } from "./status.ts";
 
 const NAME = "pageserver";
@@ -85,7 +85,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
         return { stop: async () => uploader.stop() };
       },
     },
-    sealerChild(live, shared),
+    sealerChild(live, shared.crashPoint),
     {
       name: "tenants",
       start: (root) => {
@@ -133,29 +133,6 @@ function redoDeps({ redo, shared: { log } }: TreeParts): Parameters<typeof spawn
     workerRestart: POLICY.redoWorker,
     onLine: (worker, line) => log.warn({ worker }, `walredo: ${line}`),
   };
-}
-
-// Compiled or not, it lies beside this file.
-const SEAL_THREAD = new URL(
-  import.meta.url.endsWith(".ts") ? "seal-thread.ts" : "seal-thread.js",
-  import.meta.url,
-);
-
-const openSealThread: Parameters<typeof spawnSealer>[1]["open"] = (handlers) =>
-  startThread("seal", SEAL_THREAD, handlers);
-
-const sealerChild = (live: Live, { crashPoint }: TreeParts["shared"]): ChildSpec => ({
-  name: "sealer",
-  start: (root) => {
-    const deps = { restart: POLICY.sealer, open: openSealThread, crashPoint };
-    const { ref } = (live.sealer = spawnSealer(root, deps));
-    return { stop: () => stopSealer(ref) };
-  },
-});
-
-async function stopSealer(sealer: ActorRef<SealerMsg>): Promise<void> {
-  await ask<SealerMsg, undefined>(sealer, (reply) => ({ kind: "stop", reply }), THREAD_STOP_MS_MAX);
-  sealer.stop();
 }
 
 async function stopTenants(tenants: ActorRef<TenantsMsg>): Promise<void> {

@@ -70,7 +70,8 @@ export function serveThread<Asked, Told>(
 /** Sources run as they are while one works on them: then a thread needs the loader that its process has. */
 function runnable(entry: URL): URL {
   if (!entry.pathname.endsWith(".ts")) return entry;
-  const loader = pathToFileURL(createRequire(import.meta.url).resolve("tsx/esm/api"));
+  const required = createRequire(import.meta.url).resolve("tsx/esm/api");
+  const loader = pathToFileURL(required.replace(/\.cjs$/, ".mjs"));
   const script = `import { register } from "${loader}"; register(); await import("${entry}");`;
   return new URL(`data:text/javascript,${encodeURIComponent(script)}`);
 }

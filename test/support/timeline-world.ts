@@ -16,6 +16,7 @@ import {
   spawn,
   startSystem,
 } from "../../src/actors/runtime.ts";
+import { type SealerDeps, spawnSealer } from "../../src/actors/sealer.ts";
 import type { TenantMsg } from "../../src/actors/tenant.ts";
 import type { TenantShared } from "../../src/actors/tenant-timelines.ts";
 import { type TenantsMsg, spawnTenants } from "../../src/actors/tenants.ts";
@@ -73,6 +74,8 @@ export interface WorldOptions {
   readonly budget?: OpenBudget;
   readonly clock?: Partial<TenantShared["clock"]>;
   readonly restart?: RestartPolicy;
+  /** The thread that seals: without it timelines do it in turns of their own. */
+  readonly sealer?: SealerDeps["open"];
   /** Where backups go: none without it. */
   readonly storage?: ObjectStorage;
   /** How many timelines are kept loaded whether somebody uses them or not. */
@@ -105,7 +108,7 @@ export class TimelineWorld {
       stopped: () => false,
     };
     const uploader = spawnUploader(this.system.root, QUICK);
-    const { storage } = options;
+    const { storage, sealer: open } = options;
     const files = new OpenFiles();
     const backup =
       storage &&
@@ -124,6 +127,7 @@ export class TimelineWorld {
       );
     this.shared = {
       backup,
+      sealer: open && spawnSealer(this.system.root, { restart: QUICK, open }),
       ...{ dataDir, log, redo, directory: new Directory(), applicationName: "test" },
       ...{ tenantRestart: restart, timelineRestart: restart, receiverRestart: restart },
       files,

@@ -93,7 +93,12 @@ export function tenantActor(id: TenantId, shared: TenantShared): TenantActor {
       return state;
     },
     handle: (state, msg) => {
-      receive(state, msg);
+      try {
+        receive(state, msg);
+      } catch (error) {
+        if (error instanceof StoreFailed) shared.onFatal(error);
+        throw error;
+      }
       return state;
     },
     onBroken: (reason) => {

@@ -39,7 +39,7 @@ import {
   timelineEntry,
 } from "./catalog-entries.ts";
 import { lmdbWriteError, makeLockFile, requireSpace } from "./lmdb-space.ts";
-import { StoreCorrupt, StoreFormat, errorText } from "./store-errors.ts";
+import { StoreCorrupt, StoreFailed, StoreFormat, StoreFull, errorText } from "./store-errors.ts";
 
 export const CATALOG_FORMAT = 2;
 /** Without snapshots and logical sizes. */
@@ -157,11 +157,26 @@ export class Catalog {
       });
     } catch (cause) {
       if (cause instanceof Refused && taken !== undefined) return err(taken);
-      if (cause instanceof Error && !("code" in cause)) throw cause;
-      throw lmdbWriteError(this.path, "writing", cause);
+      if (cause instanceof Error && !isLmdbError(cause)) throw cause;
+      throw this.orUnusable(lmdbWriteError(this.path, "writing", cause));
     }
     this.isOlder = false;
     return ok(undefined);
+  }
+
+  /**
+   * LMDB that could not write one of its two first pages, even for want of space, answers nothing more until it is
+   * opened anew: the process must stop. (On most file systems those pages have their place on the disk.)
+   */
+  private orUnusable(error: StoreFull | StoreFailed): StoreFull | StoreFailed {
+    if (error instanceof StoreFailed) return error;
+    try {
+      this.db.transactionSync(() => {});
+      return error;
+    } catch (cause) {
+      const again = lmdbWriteError(this.path, "writing", cause);
+      return again instanceof StoreFull ? error : again;
+    }
   }
 
   async close(): Promise<void> {
@@ -237,7 +252,7 @@ export class Catalog {
   }
 
   private keys(prefix: string): readonly string[] {
-    return [...this.db.getKeys({ start: prefix, end: `${prefix}\uffff` })];
+    return this.read(() => [...this.db.getKeys({ start: prefix, end: `${prefix}\uffff` })]);
   }
 
   private all<S extends z.ZodType>(prefix: string, schema: S): readonly z.infer<S>[] {
@@ -245,11 +260,20 @@ export class Catalog {
   }
 
   private one<S extends z.ZodType>(key: string, schema: S): z.infer<S> | undefined {
-    const text = this.db.get(key);
+    const text = this.read(() => this.db.get(key));
     if (text === undefined) return undefined;
     const entry = schema.safeParse(this.parse(key, text));
     if (!entry.success) throw new StoreCorrupt(this.path, `${key}: ${prettifyError(entry.error)}`);
     return entry.data;
+  }
+
+  private read<T>(from: () => T): T {
+    try {
+      return from();
+    } catch (cause) {
+      if (!(cause instanceof Error) || !isLmdbError(cause)) throw cause;
+      throw new StoreFailed(this.path, "reading", cause);
+    }
   }
 
   private parse(key: string, text: string): unknown {
@@ -296,6 +320,9 @@ function checkLmdbFile(path: string): void {
     }
   }
 }
+
+/** Its bindings say so by an errno, or only in words. */
+const isLmdbError = (cause: Error): boolean => "code" in cause || /\bMDB_/.test(cause.message);
 
 /** Rolls a transaction back; caught in `change`. */
 class Refused extends Error {}

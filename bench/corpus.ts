@@ -160,6 +160,17 @@ export class Corpora {
     });
   }
 
+  /** Writes the whole roomy table so often, an image of every page each time. */
+  overwrites(base: Base, times: number): Promise<Crashed> {
+    return this.crashed(base, { full_page_writes: "on" }, async (pg) => {
+      for (let i = 0; i < times; i++) {
+        await pg.sql("CHECKPOINT");
+        await pg.sql("UPDATE roomy SET n = n + 1");
+        await pg.sql("VACUUM roomy");
+      }
+    });
+  }
+
   private async crashed(
     base: Base,
     settings: Readonly<Record<string, string>>,

@@ -24,6 +24,8 @@ export interface LoadCommand {
   readonly depth: number;
   /** Once through all pages, or for this many seconds. */
   readonly seconds: number | "once";
+  /** Instead of pages a second: how long 99 of 100 answers take at most, ms. With a depth of 1 only. */
+  readonly gives?: "p99" | undefined;
 }
 
 /** `count` block numbers from `first` on, each once, in an order without locality, always the same. */
@@ -59,6 +61,9 @@ function encodeRequests(command: LoadCommand, blocks: readonly number[]): Buffer
 /** One link. */
 class LoadLink {
   answers = 0;
+  /** Of each request, ms, when there is one under way at a time. */
+  readonly waits: number[] = [];
+  private sentMs = 0;
   private readonly requests: Buffer;
   private readonly total: number;
   private readonly limit: number;
@@ -146,6 +151,7 @@ class LoadLink {
 
   private send(count: number): void {
     let left = this.stopped ? 0 : Math.min(count, this.limit - this.sent);
+    this.sentMs = performance.now();
     while (left > 0) {
       const from = this.sent % this.total;
       const n = Math.min(left, this.total - from);
@@ -172,6 +178,7 @@ class LoadLink {
     const whole = Math.floor(had / ANSWER_BYTES);
     this.partial = had - whole * ANSWER_BYTES;
     this.answers += whole;
+    if (whole === 1) this.waits.push(performance.now() - this.sentMs);
     if (whole > 0) this.send(whole);
   }
 }
@@ -188,7 +195,15 @@ function messageTypes(bytes: Buffer): string {
   return types;
 }
 
-/** Runs the load; gives pages a second. */
+/** What 99 of 100 do not exceed. */
+function percentile(values: readonly number[]): number {
+  const sorted = [...values].sort((x, y) => x - y);
+  const found = sorted[Math.ceil(sorted.length * 0.99) - 1];
+  if (found === undefined) throw new Error("a percentile of nothing");
+  return found;
+}
+
+/** Runs the load; gives pages a second, or what is asked for. */
 async function load(command: LoadCommand): Promise<number> {
   const { connections, depth, seconds } = command;
   const blocks = scattered(command.firstBlock, command.blocks);
@@ -205,6 +220,7 @@ async function load(command: LoadCommand): Promise<number> {
       setTimeout(() => links.forEach((link) => link.stop()), seconds * 1000);
     }
     await Promise.all(runs);
+    if (command.gives === "p99") return percentile(links.flatMap(({ waits }) => waits));
     const pages = links.reduce((sum, link) => sum + link.answers, 0);
     return (pages * 1000) / (performance.now() - started);
   } finally {

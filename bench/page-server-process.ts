@@ -11,6 +11,7 @@ import { Arena } from "../src/core/arena.ts";
 import { type TimelineId, parseTimelineId } from "../src/core/ids.ts";
 import { type Lsn, WAL_SEGMENT_BYTES } from "../src/core/lsn.ts";
 import type { Result } from "../src/core/result.ts";
+import { meters } from "../src/io/meters.ts";
 import { WalDecoder } from "../src/protocol/wal/decoder.ts";
 import { segmentPath } from "./corpus.ts";
 import { feedWal } from "./feed.ts";
@@ -42,8 +43,19 @@ export type ServerCommand =
   | { readonly do: "compact"; readonly timeline: TimelineId }
   /** Bytes of its layers' files, and of its relations. */
   | { readonly do: "sealed-bytes" | "logical-bytes"; readonly timeline: TimelineId }
-  /** Branches a timeline at its end; gives the milliseconds until the answer. */
-  | { readonly do: "branch"; readonly timeline: TimelineId; readonly name: string }
+  /** Branches a timeline, at its end if no LSN is given; gives the milliseconds until the answer. */
+  | {
+      readonly do: "branch";
+      readonly timeline: TimelineId;
+      readonly name: string;
+      readonly lsn?: Lsn;
+    }
+  /** Lets go of all history that nothing holds, and merges all layers; gives the seconds. */
+  | { readonly do: "collect"; readonly timeline: TimelineId }
+  /** Merges all of its layers, without waiting for the end; "merging" says 1 until then, and 0 after it. */
+  | { readonly do: "compacting" | "merging"; readonly timeline: TimelineId }
+  /** What 99 of 100 page reads since the process began did not exceed. */
+  | { readonly do: "layers-p99" | "records-p99" }
   | { readonly do: "stop" };
 
 const BRANCH_MS_MAX = 60_000;
@@ -87,7 +99,18 @@ async function perform(command: ServerCommand): Promise<number> {
     case "logical-bytes":
       return running().bytes(command.timeline).logical;
     case "branch":
-      return branch(command.timeline, command.name);
+      return branch(command.timeline, command.name, command.lsn);
+    case "collect":
+      return running().collect(command.timeline);
+    case "compacting":
+      void running().compact(command.timeline).catch(endWith);
+      return 0;
+    case "merging":
+      return running().timeline(command.timeline).merge?.().merging === true ? 1 : 0;
+    case "layers-p99":
+      return meters.readLayers.percentile(99) ?? -1;
+    case "records-p99":
+      return meters.readRecords.percentile(99) ?? -1;
     case "count":
       return countRecords(command.from, command.start, command.end);
     case "stop":
@@ -110,9 +133,14 @@ async function ingest(timeline: TimelineId, from: string, end: Lsn): Promise<num
   return (performance.now() - started) / 1000;
 }
 
-async function branch(ancestor: TimelineId, name: string): Promise<number> {
+/** What nobody waits for has failed. */
+function endWith(error: unknown): void {
+  throw error;
+}
+
+async function branch(ancestor: TimelineId, name: string, asked?: Lsn): Promise<number> {
   const { tenant } = running();
-  const lsn = running().timeline(ancestor).facts.positions.durable;
+  const lsn = asked ?? running().timeline(ancestor).facts.positions.durable;
   const id = parseTimelineId(randomBytes(16).toString("hex"));
   const request = { id, name, ancestor, lsn };
   const started = performance.now();

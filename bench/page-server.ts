@@ -15,6 +15,7 @@ import { type LiveTree, type TreeParts, growTree } from "../src/app/tree.ts";
 import { loadConfig } from "../src/config.ts";
 import type { TimelineId } from "../src/core/ids.ts";
 import { OPEN_FILES_MAX } from "../src/core/limits.ts";
+import type { Lsn } from "../src/core/lsn.ts";
 import type { Result } from "../src/core/result.ts";
 import { systemClock } from "../src/io/clock.ts";
 import { readControl, walkDataDir } from "../src/io/data-dir.ts";
@@ -55,6 +56,8 @@ export interface BenchServer {
   settle(id: TimelineId): Promise<void>;
   /** Merges all of its layers. */
   compact(id: TimelineId): Promise<void>;
+  /** Lets go of all history that nothing holds, and merges all of its layers; gives the seconds. */
+  collect(id: TimelineId): Promise<number>;
   /** Bytes of its layers' files, and of its relations. */
   bytes(id: TimelineId): { readonly sealed: number; readonly logical: number };
   stop(): Promise<void>;
@@ -219,6 +222,18 @@ class Server implements BenchServer {
     );
     if (done === "timed-out") throw new Error("merging does not end");
     if (!done.ok) throw new Error(done.error);
+  }
+
+  async collect(id: TimelineId): Promise<number> {
+    const started = performance.now();
+    const moved = await ask<TimelineMsg, Lsn | undefined>(
+      this.timeline(id).ref,
+      (reply) => ({ kind: "collect", windowMs: 0, walBytes: 0, reply }),
+      ANSWER_MS_MAX,
+    );
+    if (moved === "timed-out" || moved === undefined) throw new Error("the cutoff does not move");
+    await this.compact(id);
+    return (performance.now() - started) / 1000;
   }
 
   bytes(id: TimelineId): { readonly sealed: number; readonly logical: number } {

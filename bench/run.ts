@@ -1,8 +1,10 @@
 // `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
 // ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
 //
-//   npm run bench -- [--quick] [--json] [--start-gb N]
-//     [--only ingest-records,ingest-images,getpage,redo,branch,scale,space,compute,compute-start]
+//   npm run bench -- [--quick] [--json] [--start-gb N] [--overwrite-pages N] [--only PART,…]
+//
+// Parts: ingest-records, ingest-images, getpage, redo, branch, scale, space, compute, compute-start, merging,
+// amplification, collect.
 
 import { parseArgs } from "node:util";
 import { measureBranches } from "./branch.ts";
@@ -11,6 +13,7 @@ import { type Base, Corpora } from "./corpus.ts";
 import { RECORDS_A_PAGE, measureImages, measureRedo } from "./getpage.ts";
 import { imageResults, measureIngest, memoryResults, recordResults } from "./ingest.ts";
 import { type Result, table } from "./result.ts";
+import { measureAmplification, measureBesideMerge, measureCollect } from "./retention.ts";
 import { measureScale } from "./scale.ts";
 import { measureSpace } from "./space.ts";
 import { Stores } from "./stores.ts";
@@ -31,6 +34,11 @@ interface Sizes {
   readonly idle: number;
   /** Of the large database whose compute is started. */
   readonly startPages: number;
+  /** Of a table that is written ten times over. */
+  readonly overwritePages: number;
+  /** That each hold a moment, and the pages of their database. */
+  readonly branches: number;
+  readonly heldPages: number;
 }
 
 /** 1 GB of database, 1 GB of WAL with images, a million records without. */
@@ -45,6 +53,9 @@ const FULL: Sizes = {
   noisePages: 25_000,
   idle: 200,
   startPages: 655_360,
+  overwritePages: 12_800,
+  branches: 1_000,
+  heldPages: 5_000,
 };
 /** For tests: that everything runs, not what it says. */
 const QUICK: Sizes = {
@@ -58,6 +69,9 @@ const QUICK: Sizes = {
   noisePages: 5_000,
   idle: 20,
   startPages: 2_000,
+  overwritePages: 500,
+  branches: 20,
+  heldPages: 500,
 };
 
 const PARTS = [
@@ -70,6 +84,9 @@ const PARTS = [
   "space",
   "compute",
   "compute-start",
+  "merging",
+  "amplification",
+  "collect",
 ] as const;
 type Part = (typeof PARTS)[number];
 
@@ -111,7 +128,25 @@ class Run {
       this.computeLoads(computes),
     );
     await this.part("compute-start", "starts of computes", () => computes.starts());
+    await this.retention();
     return this.results;
+  }
+
+  private async retention(): Promise<void> {
+    const { overwritePages, branches, heldPages, seconds } = this.sizes;
+    await this.part("merging", "ingest and reads beside a merge", async () => {
+      const { base, store } = await this.pgbench();
+      const crashed = await this.corpora.pgbench(base, this.sizes, "off");
+      const figures = await measureBesideMerge(this.stores, store, base, crashed, seconds);
+      this.corpora.remove(crashed.dataDir);
+      return figures;
+    });
+    await this.part("amplification", "a table that is written ten times over", () =>
+      measureAmplification(this.stores, this.corpora, overwritePages),
+    );
+    await this.part("collect", "letting history go", () =>
+      measureCollect(this.stores, this.corpora, { pages: heldPages, branches }),
+    );
   }
 
   /** pgbench's tables and the store they were imported into; made once, if some part needs them. */
@@ -192,12 +227,15 @@ const { values } = parseArgs({
     quick: { type: "boolean", default: false },
     only: { type: "string" },
     "start-gb": { type: "string" },
+    "overwrite-pages": { type: "string" },
   },
 });
 const startGb = values["start-gb"];
+const overwritePages = values["overwrite-pages"];
 const sizes = {
   ...(values.quick ? QUICK : FULL),
   ...(startGb !== undefined && { startPages: Math.round((Number(startGb) * 1024 ** 3) / 8192) }),
+  ...(overwritePages !== undefined && { overwritePages: Number(overwritePages) }),
 };
 const run = new Run(sizes, wantedParts(values.only));
 // Children end when their channel to this process closes.

@@ -3,7 +3,7 @@
 
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { parseTenantId, parseTimelineId } from "../src/core/ids.ts";
+import { type TimelineId, parseTenantId, parseTimelineId } from "../src/core/ids.ts";
 import { Catalog } from "../src/store/catalog.ts";
 import {
   catalogPath,
@@ -40,7 +40,7 @@ export async function measureScale(
 ): Promise<readonly Result[]> {
   const { timelines, tenants } = sizes;
   const alone = await startWith(stores, store, () => undefined);
-  const many = await startWith(stores, store, (dataDir) => addBranches(dataDir, timelines));
+  const many = await startWith(stores, store, (dataDir) => void addBranches(dataDir, timelines));
   const wide = await startWith(stores, store, (dataDir) => addTenants(dataDir, tenants));
   const perTimeline = (many.memory - alone.memory) / timelines / KB;
   const perTenant = (wide.memory - alone.memory) / tenants / KB;
@@ -71,13 +71,16 @@ async function startWith(
   }
 }
 
-function addBranches(dataDir: string, count: number): void {
+/** Branches of the imported timeline at its end, in the catalog of a store that nobody has open; gives their ids. */
+export function addBranches(dataDir: string, count: number): readonly TimelineId[] {
   const catalog = new Catalog(catalogPath(dataDir, TENANT));
   const above = catalog.timeline(TIMELINE)!;
   const { pgVersion, tli, systemId, sealedLsn, sealedPrev, createdAtMs } = above;
+  const ids: TimelineId[] = [];
   catalog.change((change) => {
     for (let i = 0; i < count; i++) {
       const id = parseTimelineId(randomBytes(16).toString("hex"));
+      ids.push(id);
       const directory = timelinePath(dataDir, TENANT, id);
       for (const path of [layersPath(directory), walPath(directory)]) {
         fs.mkdirSync(path, { recursive: true });
@@ -91,6 +94,7 @@ function addBranches(dataDir: string, count: number): void {
     }
   });
   void catalog.close();
+  return ids;
 }
 
 function addTenants(dataDir: string, count: number): void {

@@ -61,9 +61,13 @@ interface Slice {
   readonly id: number;
   /** What is known before the process is asked: requests that cannot be sent. */
   readonly results: (RedoResult | undefined)[];
-  /** How many were sent. */
-  readonly sent: number;
+  /** The others, and their places in `results`. */
+  readonly sent: readonly RedoRequest[];
+  readonly places: readonly number[];
+  /** All results are known. */
+  done: boolean;
 }
+
 
 interface State {
   epoch: number;
@@ -133,46 +137,53 @@ function onRun(
   params: RedoWorkerParams,
 ): State {
   state.process ??= start(state, self, params);
-  const results = msg.requests.map((request): RedoResult | undefined => {
+  const results: (RedoResult | undefined)[] = [];
+  const sent: RedoRequest[] = [];
+  const places: number[] = [];
+  for (const request of msg.requests) {
     const reason = redoRequestProblem(request);
-    return reason === undefined ? undefined : { ok: false, reason };
-  });
-  const sendable = msg.requests.filter((_, i) => results[i] === undefined);
-  state.slices.push({ id: msg.slice, results, sent: sendable.length });
-  state.process.run(sendable);
+    if (reason === undefined) {
+      places.push(results.length);
+      sent.push(request);
+    }
+    results.push(reason === undefined ? undefined : { ok: false, reason });
+  }
+  state.slices.push({ id: msg.slice, results, sent, places, done: sent.length === 0 });
+  state.process.run(sent);
   reportDone(state, params);
   return state;
 }
 
 function onPages(state: State, slab: Uint8Array, params: RedoWorkerParams): State {
   const slice = state.slices[0]!;
-  fillIn(slice, slab);
-  state.slices[0] = { ...slice, sent: 0 };
+  takePages(slice, slab, slice.sent.length);
+  slice.done = true;
+  state.process?.giveBack(slab);
   reportDone(state, params);
   return state;
 }
 
 /** Reports slices that wait for nothing, oldest first. */
 function reportDone(state: State, params: RedoWorkerParams): void {
-  while (state.slices[0]?.sent === 0) {
+  while (state.slices[0]?.done === true) {
     const { id, results } = state.slices.shift()!;
     params.report({ is: "slice-done", slice: id, results: results as readonly RedoResult[] });
   }
 }
 
-/** Puts pages where results are missing, in order; returns how many results are known from the front. */
-function fillIn(slice: Slice, slab: Uint8Array): number {
-  let at = 0;
-  let i = 0;
-  for (; i < slice.results.length; i++) {
-    if (slice.results[i] !== undefined) continue;
-    if (at === slab.length) break;
-    const page = slab.subarray(at, at + PAGE_BYTES);
-    const reason = rebuiltPageProblem(page);
-    slice.results[i] = reason === undefined ? { ok: true, page } : { ok: false, reason };
-    at += PAGE_BYTES;
+/**
+ * Takes the first `pages` of a slice to where their requests want them, and their results; nothing of
+ * it throws halfway. Returns how many results are known from the front.
+ */
+function takePages({ results, sent, places }: Slice, slab: Uint8Array, pages: number): number {
+  for (let i = 0; i < pages; i++) {
+    const made = slab.subarray(i * PAGE_BYTES, (i + 1) * PAGE_BYTES);
+    const reason = rebuiltPageProblem(made);
+    const page = sent[i]!.out;
+    if (reason === undefined) page.set(made);
+    results[places[i]!] = reason === undefined ? { ok: true, page } : { ok: false, reason };
   }
-  return i;
+  return places[pages] ?? results.length;
 }
 
 function onExited(
@@ -188,7 +199,8 @@ function onExited(
     throw new RedoProcessNotStarted(reason);
   }
   const oldest = state.slices[0];
-  const known = oldest === undefined ? 0 : fillIn(oldest, msg.pages);
+  const pages = msg.pages.length / PAGE_BYTES;
+  const known = oldest === undefined ? 0 : takePages(oldest, msg.pages, pages);
   const results = (oldest?.results.slice(0, known) ?? []) as readonly RedoResult[];
   state.slices.length = 0;
   state.ready = false;

@@ -3,7 +3,7 @@
 
 import { MalformedInput, unreachable } from "../core/assert.ts";
 import type { ReadError } from "../core/errors.ts";
-import { FORK_FSM, FORK_VM, PAGE_BYTES, formatRel } from "../core/page.ts";
+import { FORK_FSM, FORK_VM, formatRel } from "../core/page.ts";
 import type { Lsn } from "../core/lsn.ts";
 import type { PageAnswer, PageBatch, PageRequest } from "../core/page-batch.ts";
 import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
@@ -163,7 +163,6 @@ function finish(
     const result = results[i]!;
     const request = rebuild.requests[i]!;
     if (result.ok) {
-      batch.slab.set(result.page.subarray(0, PAGE_BYTES), batch.pageOffsets[index]!);
       const asked = batch.requests[index]!;
       if (asked.kind === "get-page") remember(from, asked, request, result.page);
       return;

@@ -64,8 +64,10 @@ export class Chain {
   private readonly steps: number[] = [];
   private step = 0;
   private count = 0;
-  // None until something is collected: readers are many, and most are idle.
+  // None until something is collected: readers are many, and most are idle. What lies before `given`
+  // belongs to redo requests that were given out: memory of its own for each cost more than all else.
   private scratch: Uint8Array = NO_PAGE;
+  private given = 0;
 
   constructor(restoreImage: RestoreImage) {
     this.restoreImage = restoreImage;
@@ -82,6 +84,7 @@ export class Chain {
     this.endType = 0;
     this.value = NO_PAGE;
     this.opCount = this.recordCount = this.count = this.step = 0;
+    this.offsets[0] = this.given;
   }
 
   /** The versions from here on are those of the page's origin in the database it was copied from, at `at`. */
@@ -141,29 +144,39 @@ export class Chain {
   }
 
   private collect(version: Version): void {
+    if (this.offsets[this.count]! + version.length > this.scratch.length) this.grow(version.length);
     const start = this.offsets[this.count]!;
     const end = start + version.length;
-    if (end > this.scratch.length) {
-      const larger = new Uint8Array(Math.max(end, this.scratch.length * 2, SCRATCH_BYTES));
-      larger.set(this.scratch.subarray(0, start));
-      this.scratch = larger;
-    }
     copy(version.bytes, version.start, version.length, this.scratch, start);
     this.lsns[this.count] = version.lsn;
     this.steps[this.count] = this.step;
     this.offsets[++this.count] = end;
   }
 
+  /** New memory for what this read has collected and `more` bytes: twice that, or the usual size. */
+  private grow(more: number): void {
+    const { given, offsets, count } = this;
+    const have = offsets[count]! - given;
+    const larger = new Uint8Array(Math.max((have + more) * 2, SCRATCH_BYTES));
+    larger.set(this.scratch.subarray(given, given + have));
+    for (let i = 0; i <= count; i++) offsets[i]! -= given;
+    this.scratch = larger;
+    this.given = 0;
+  }
+
   private redo(): ChainOutcome {
-    // The request outlives this chain's next read: the records move to memory of their own.
-    const bytes = this.scratch.slice(0, this.offsets[this.count]!);
-    const indexes: number[][] = Array.from({ length: this.step + 1 }, () => []);
-    for (let i = this.count - 1; i >= 0; i--) {
-      const index = indexes[this.step - this.steps[i]!]!;
-      index.push(this.lsns[i]!, this.offsets[i]!, this.offsets[i + 1]!);
+    const { count, step, scratch, lsns, offsets } = this;
+    const steps: RedoRecords[] = [];
+    let i = count - 1;
+    for (let s = step; s >= 0; s--) {
+      const index: number[] = [];
+      for (; i >= 0 && this.steps[i] === s; i--) index.push(lsns[i]!, offsets[i]!, offsets[i + 1]!);
+      steps.push(new RedoRecords(scratch, index));
     }
+    // The request outlives this chain's next read, which collects behind it.
+    this.given = offsets[count]!;
     const base = this.endType === VERSION.IMAGE ? this.page() : undefined;
-    return { kind: "redo", base, steps: indexes.map((index) => new RedoRecords(bytes, index)) };
+    return { kind: "redo", base, steps };
   }
 }
 

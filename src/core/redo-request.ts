@@ -83,12 +83,14 @@ export interface RedoStep {
 export interface RedoRequest {
   /** 8192 bytes, or undefined when the first record initialises the page. */
   readonly base: Uint8Array | undefined;
+  /** 8192 bytes for the rebuilt page, written together with the result: until then a retry may need `base`, whose memory it may be. */
+  readonly out: Uint8Array;
   readonly steps: readonly RedoStep[];
   /** LSN asked for; only for errors. */
   readonly at: Lsn;
 }
 
-/** The rebuilt page (8192 bytes; a view the receiver copies at once) or why there is none. */
+/** The rebuilt page, which is the request's `out`, or why there is none. */
 export type RedoResult =
   | { readonly ok: true; readonly page: Uint8Array }
   | { readonly ok: false; readonly reason: string };

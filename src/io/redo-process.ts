@@ -29,7 +29,7 @@ export interface RedoProcessOptions {
 
 export interface RedoProcessHandlers {
   readonly onReady: (hello: RedoHello) => void;
-  /** All pages of the oldest run, 8192 bytes each; the memory is the receiver's. */
+  /** All pages of the oldest run, 8192 bytes each, at the beginning of memory that is to be given back. */
   readonly onPages: (slab: Uint8Array) => void;
   /** Called once, last. `pages`: those of the oldest run that did arrive. */
   readonly onExit: (reason: string, pages: Uint8Array) => void;
@@ -42,12 +42,14 @@ export interface RedoProcess {
   readonly pid: number | undefined;
   /** Sends requests; may be called at once. Runs are answered in order. None may have a redoRequestProblem. */
   run(requests: readonly RedoRequest[]): void;
+  /** Memory of pages that onPages has told of and that have been copied. */
+  giveBack(slab: Uint8Array): void;
   /** Ends it. No handler is called any more. */
   close(): void;
 }
 
-/** Of messages to one process, kept for the next ones: what is under way at most, and its rounding up. */
-const OUTGOING_IDLE_BYTES_MAX = 2 * REDO_WINDOW_BYTES;
+/** Of messages to one process and pages from it, each kept for the next ones: what is under way at most, and its rounding up. */
+const IDLE_BYTES_MAX = 2 * REDO_WINDOW_BYTES;
 
 const SETTINGS = [
   // GiST's page split holds up to 33 pages.
@@ -83,8 +85,10 @@ class Process implements RedoProcess {
   private readonly dir: string;
   private readonly answers = new RedoAnswers();
   /** Memory of messages that the pipe has taken, used again. */
-  private readonly outgoing = new SlabPool(OUTGOING_IDLE_BYTES_MAX);
-  /** Slabs of runs under way, oldest first. */
+  private readonly outgoing = new SlabPool(IDLE_BYTES_MAX);
+  /** Memory of pages, used again: memory that is new for each run costs page faults and garbage collections. */
+  private readonly incoming = new SlabPool(IDLE_BYTES_MAX);
+  /** Slabs of runs under way, oldest first: at least as long as the pages. */
   private readonly slabs: Uint8Array[] = [];
   private readonly stderr = new LineTail();
   private closed = false;
@@ -119,10 +123,9 @@ class Process implements RedoProcess {
 
   run(requests: readonly RedoRequest[]): void {
     if (this.closed || requests.length === 0) return;
-    // Handed on when every byte has arrived, so it need not be cleared.
-    const slab = Buffer.allocUnsafeSlow(requests.length * PAGE_BYTES);
+    const slab = this.incoming.take(requests.length * PAGE_BYTES);
     this.slabs.push(slab);
-    this.answers.expect(slab);
+    this.answers.expect(slab.subarray(0, requests.length * PAGE_BYTES));
     this.send(requests);
     if (this.slabs.length === 1) this.progress();
   }
@@ -135,6 +138,10 @@ class Process implements RedoProcess {
       if (memory !== undefined && (error === undefined || error === null))
         this.outgoing.give(memory);
     });
+  }
+
+  giveBack(slab: Uint8Array): void {
+    this.incoming.give(slab);
   }
 
   close(): void {

@@ -77,6 +77,7 @@ export function redoRequestProblem(request: RedoRequest): string | undefined {
   if (request.base !== undefined && request.base.length !== PAGE_BYTES) {
     return `base image has ${request.base.length} bytes`;
   }
+  if (request.out.length !== PAGE_BYTES) return `room for ${request.out.length} bytes of page`;
   for (const step of request.steps) {
     const { records } = step;
     for (let i = 0; i < records.count; i++) {

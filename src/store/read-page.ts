@@ -60,9 +60,8 @@ export class PageReader {
   }
 
   /**
-   * The page at `block` as of `at`, written to `out` at `outOffset`; zeros past the relation's end. Of a
-   * redo request, the base lies in `out` too: it must be taken before the result is written there.
-   * `at` is at or below what has been ingested.
+   * The page at `block` as of `at`, written to `out` at `outOffset`; zeros past the relation's end. What
+   * a redo request makes is written there too. `at` is at or below what has been ingested.
    */
   readPage(rel: RelTag, block: number, at: Lsn, out: Uint8Array, outOffset: number): PageRead {
     const { last } = this;
@@ -226,7 +225,8 @@ export class PageReader {
       this.last.records += records.count;
       if (records.count > 0) steps.push({ rel: tags[i]!, block, records });
     });
-    return { base: outcome.base, steps, at };
+    const page = outcome.base ?? out.subarray(outOffset, outOffset + PAGE_BYTES);
+    return { base: outcome.base, out: page, steps, at };
   }
 }
 

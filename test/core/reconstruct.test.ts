@@ -142,6 +142,16 @@ test("many large records outgrow the scratch memory", () => {
   expect(texts).toEqual(Array.from({ length: 40 }, (_, i) => `${39 - i}:`.repeat(2_000)));
 });
 
+test("records of one read outlive the reads behind it, which share their memory", () => {
+  const reads = Array.from({ length: 200 }, (_, n) =>
+    read([record(90, `${n}:`.repeat(100 + n)), record(80, `${n}`), zero(1)]),
+  );
+  reads.forEach((outcome, n) => {
+    const texts = stepsOf(outcome)[0]!.map((r) => new TextDecoder().decode(r.bytes));
+    expect(texts).toEqual([`${n}`, `${n}:`.repeat(100 + n)]);
+  });
+});
+
 describe("pages of a database made by copying files", () => {
   test("records of source and copy are separate steps, the source's first", () => {
     const page = new Uint8Array(8192);

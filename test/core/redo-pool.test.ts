@@ -11,6 +11,7 @@ import { RedoRecords, type RedoRequest, type RedoResult } from "../../src/core/r
 /** A request that can be told from others: by the block it names. */
 const request = (block: number, recordBytes = 50): RedoRequest => ({
   base: undefined,
+  out: new Uint8Array(0),
   steps: [
     {
       rel: { spc: 1, db: 2, rel: 3, fork: 0 },

@@ -42,6 +42,7 @@ const record = (length: number, fill: number): Uint8Array => new Uint8Array(leng
 const BATCH: readonly RedoRequest[] = [
   {
     base: Object.assign(page(0x11), { 8191: 0x22 }),
+    out: page(0),
     steps: [
       {
         rel: { spc: 1663, db: 5, rel: 0xfffffff0, fork: 0 },
@@ -56,6 +57,7 @@ const BATCH: readonly RedoRequest[] = [
   },
   {
     base: undefined,
+    out: page(0),
     steps: [
       { rel: { spc: 1663, db: 5, rel: 1259, fork: 0 }, block: 7, records: RedoRecords.of([]) },
       {
@@ -86,6 +88,7 @@ describe("requests", () => {
     expect(redoRequestProblem(retagged)).toBeUndefined();
     expect(redoRequestProblem({ ...good, steps: [] })).toMatch(/no step/);
     expect(redoRequestProblem({ ...good, base: new Uint8Array(8191) })).toMatch(/8191 bytes/);
+    expect(redoRequestProblem({ ...good, out: new Uint8Array(8190) })).toMatch(/8190 bytes/);
     const short = RedoRecords.of([{ lsn: Lsn.of(8), bytes: record(23, 0) }]);
     expect(redoRequestProblem({ ...good, steps: [{ ...good.steps[0]!, records: short }] })).toMatch(
       /0\/8 has 23 bytes/,

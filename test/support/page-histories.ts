@@ -218,7 +218,8 @@ export function collectHistories(
   for (const chains of collector.chains.values()) {
     for (const { rel, block, base, steps: lists } of chains.values()) {
       const steps = lists.map((s) => ({ ...s, records: RedoRecords.of(s.records) }));
-      histories.push({ rel, block, request: { base, steps, at: decoder.lastEnd } });
+      const out = new Uint8Array(8192);
+      histories.push({ rel, block, request: { base, out, steps, at: decoder.lastEnd } });
     }
   }
   return { histories, records: collector.records };

@@ -42,6 +42,7 @@ export function poisonRecord(rel: RelTag, block: number, lsn: number): RedoRecor
 export function redoRequest(block: number, ...records: readonly RedoRecord[]): RedoRequest {
   return {
     base: undefined,
+    out: new Uint8Array(8192),
     steps: [{ rel: REL, block, records: RedoRecords.of(records) }],
     at: Lsn.of(0x1000000),
   };

@@ -47,7 +47,7 @@ const FULL: Sizes = {
   transactions: 25_000,
   rounds: 3,
   seconds: 4,
-  redoPages: 20_000,
+  redoPages: 60_000,
   timelines: 10_000,
   tenants: 1_000,
   noisePages: 25_000,

@@ -68,7 +68,6 @@ interface Slice {
   done: boolean;
 }
 
-
 interface State {
   epoch: number;
   process: RedoProcess | undefined;

@@ -32,7 +32,7 @@ export type PageAnswer =
 
 export interface PageBatch {
   readonly requests: readonly PageRequest[];
-  /** Memory that becomes the reply; the connection owns it and has left 8192 bytes for every get-page. */
+  /** Memory that becomes the reply; the connection owns it, takes it when it is first asked for, and has left 8192 bytes for every get-page. */
   readonly slab: Uint8Array;
   /** Offset in `slab` of the page of request i; -1 for other requests. */
   readonly pageOffsets: Int32Array;

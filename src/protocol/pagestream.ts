@@ -143,27 +143,18 @@ export class BatchBuilder {
     return (this.lastRel = { spc, db, rel, fork });
   }
 
-  /** Takes out what was gathered, its answers laid out in a slab; undefined if there is nothing. */
+  /** Takes out what was gathered; undefined if there is nothing. */
   take(): OpenBatch | undefined {
-    const { requests, bodies, version } = this;
+    const { requests, bodies, version, slabs } = this;
     if (requests.length === 0) return undefined;
-    const slab = this.slabs.take(this.slabBytes);
-    const view = new DataView(slab.buffer, slab.byteOffset, slab.byteLength);
     const pageOffsets = new Int32Array(requests.length);
     const frameStarts = new Int32Array(requests.length + 1);
     let at = 0;
     for (let i = 0; i < requests.length; i++) {
-      const body = bodies[i]!;
-      const tag = body[0]!;
+      const tag = bodies[i]![0]!;
       const size = frameBytes(version, tag);
       frameStarts[i] = at;
       pageOffsets[i] = tag === TAG_GET_PAGE ? at + size - PAGE_BYTES : -1;
-      if (size > 0) {
-        slab[at] = COPY_DATA;
-        view.setUint32(at + 1, size - 1);
-        slab[at + 5] = ANSWER_TAGS[tag]!;
-        if (version === 3) copy(body, 1, ECHO_BYTES + BODY_BYTES[tag]!, slab, at + FRAME_BYTES);
-      }
       at += size;
     }
     frameStarts[requests.length] = at;
@@ -171,8 +162,40 @@ export class BatchBuilder {
     this.bodies = [];
     this.slabBytes = 0;
     this.buffer = undefined;
-    return { batch: { requests, slab, pageOffsets }, version, bodies, frameStarts };
+    let slab: Uint8Array | undefined;
+    const batch: PageBatch = {
+      requests,
+      pageOffsets,
+      // Taken when it is answered, not while it queues: batches that are answered one after the other
+      // then have the same memory, which the processor's cache still holds.
+      get slab() {
+        return (slab ??= layOut(slabs.take(at), version, bodies, frameStarts));
+      },
+    };
+    return { batch, version, bodies, frameStarts };
   }
+}
+
+/** Writes all of the answers that is known before they are: what frames them, and the echo of version 3. */
+function layOut(
+  slab: Uint8Array,
+  version: PagestreamVersion,
+  bodies: readonly Uint8Array[],
+  frameStarts: Int32Array,
+): Uint8Array {
+  const view = new DataView(slab.buffer, slab.byteOffset, slab.byteLength);
+  for (let i = 0; i < bodies.length; i++) {
+    const at = frameStarts[i]!;
+    const size = frameStarts[i + 1]! - at;
+    if (size === 0) continue;
+    const body = bodies[i]!;
+    const tag = body[0]!;
+    slab[at] = COPY_DATA;
+    view.setUint32(at + 1, size - 1);
+    slab[at + 5] = ANSWER_TAGS[tag]!;
+    if (version === 3) copy(body, 1, ECHO_BYTES + BODY_BYTES[tag]!, slab, at + FRAME_BYTES);
+  }
+  return slab;
 }
 
 /** A plain loop: for some tens of bytes it beats `set` with a view made for it. */

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { MASTER_KEYS } from "./app/backup.ts";
 import { liveSettings } from "./app/live-settings.ts";
 import { type Program, type Secrets, startProgram } from "./app/program.ts";
+import { type WantedFile, restoreFile } from "./app/restore-command.ts";
 import { type Config, ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
 import { keepOutOfCoreDumps } from "./io/core-dumps.ts";
 import { type Log, type LogLevel, createLog } from "./io/log.ts";
@@ -49,6 +50,17 @@ function takeSecrets(): Secrets {
     return value === undefined || value === "" ? undefined : new Secret(value);
   };
   return { walToken: take("PAGESERVER_WAL_TOKEN"), backupKeys: take(MASTER_KEYS) };
+}
+
+/** restore_command of PostgreSQL: fetches a file of the archive. Rejects as restoreFile does, and with ConfigError. */
+export async function restoreFromArchive(
+  flags: Flags,
+  configFile: string | undefined,
+  wanted: WantedFile,
+): Promise<"restored" | "absent"> {
+  const { backupKeys } = takeSecrets();
+  const { config } = loadConfig(flags, { ...process.env }, readConfigFile(configFile));
+  return restoreFile(config, backupKeys, wanted);
 }
 
 const levelOf = ({ logLevel }: Config): LogLevel => (logLevel === "trace" ? "debug" : logLevel);

@@ -6,7 +6,8 @@ import type { Command } from "commander";
 import { MalformedInput } from "../core/assert.ts";
 import { ApiError, Client, ServerUnreachable } from "../http/client.ts";
 
-export const EXIT = { done: 0, failed: 1, usage: 2, noServer: 3 } as const;
+/** fatal: of restore-command alone; PostgreSQL stops at what is above 125. */
+export const EXIT = { done: 0, failed: 1, usage: 2, noServer: 3, fatal: 255 } as const;
 
 export const DEFAULT_API = "http://127.0.0.1:9898";
 export const DEFAULT_DATA_DIR = "./data";
@@ -61,6 +62,16 @@ function globalOptions(command: Command): GlobalOptions {
 export class CommandFailed extends Error {
   override readonly name = "CommandFailed";
 }
+
+/** restore-command: a file that the archive does not have. */
+export class NotInArchive extends CommandFailed {}
+
+/**
+ * What a command line that failed exits with. PostgreSQL takes a small code of restore-command for "there is
+ * no such file", and ends recovery there: no other failure, wrong usage included, may look like it.
+ */
+export const exitCode = (args: readonly string[], error: unknown, code: number): number =>
+  args.includes("restore-command") && !(error instanceof NotInArchive) ? EXIT.fatal : code;
 
 /** The sentence and the exit code of whatever ended a command. */
 export function failure(error: unknown): { readonly code: number; readonly text: string } {

@@ -7,7 +7,7 @@ import { completeCommand, completionCommand } from "./completion.ts";
 import { checkCommand } from "./check.ts";
 import { computeCommand } from "./compute.ts";
 import { configCommand } from "./config.ts";
-import { DEFAULT_API, EXIT, failure } from "./context.ts";
+import { DEFAULT_API, EXIT, exitCode, failure } from "./context.ts";
 import { doctorCommand } from "./doctor.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
@@ -16,6 +16,7 @@ import { keysCommand } from "./keys.ts";
 import { leaseCommand, snapshotCommand } from "./holds.ts";
 import { serveCommand } from "./serve.ts";
 import { serverCommand } from "./server.ts";
+import { restoreCommandCommand } from "./restore-command.ts";
 import { scrubCommand } from "./scrub.ts";
 import { statusCommand } from "./status.ts";
 import { tenantCommand } from "./tenant.ts";
@@ -63,6 +64,7 @@ export function program(): Command {
     checkCommand(),
     scrubCommand(),
     keysCommand(),
+    restoreCommandCommand(),
     completionCommand(),
   ];
   for (const command of commands) root.addCommand(command);
@@ -92,9 +94,11 @@ export async function run(args: readonly string[]): Promise<number> {
     await program().parseAsync([...args], { from: "user" });
     return EXIT.done;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    if (error instanceof CommanderError) {
+      return error.exitCode === 0 ? EXIT.done : exitCode(args, error, EXIT.usage);
+    }
     const { code, text } = failure(error);
     process.stderr.write(`pageserver: ${text}\n`);
-    return code;
+    return exitCode(args, error, code);
   }
 }

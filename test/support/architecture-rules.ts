@@ -60,6 +60,10 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   },
   // `serve` is the program itself, loaded when it is asked for.
   "src/cli/serve.ts": { from: ["src/core/", "src/cli/", "src/main.ts"], packages: ["commander"] },
+  "src/cli/restore-command.ts": {
+    from: ["src/core/", "src/cli/", "src/main.ts"],
+    packages: ["commander"],
+  },
   "src/cli/config.ts": {
     from: ["src/core/", "src/cli/", "src/main.ts", "src/config.ts"],
     packages: ["commander"],

@@ -64,6 +64,8 @@ export interface TreeNode {
   readonly restarts: number;
   readonly lastCrash: string | undefined;
   readonly sinceMs: number;
+  /** Messages told and not handled yet. */
+  readonly queued: number;
 }
 
 export interface CrashReport {
@@ -86,6 +88,7 @@ interface Entry {
   restarts: number;
   lastCrash: string | undefined;
   sinceMs: number;
+  queued: number;
 }
 
 /** What a Scope's `ref` is. */
@@ -152,7 +155,10 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
   const life: Life<State, Msg> = {
     spec,
     system,
-    node: { path, state: "running", restarts: 0, lastCrash: undefined, sinceMs: Date.now() },
+    node: {
+      ...{ path, state: "running", restarts: 0, lastCrash: undefined },
+      ...{ sinceMs: Date.now(), queued: 0 },
+    },
     siblings: system.children.get(parent.path) ?? new Map(),
     waiting: [],
     history: NO_CRASHES,
@@ -179,7 +185,8 @@ export function spawn<State, Msg>(parent: Scope, spec: ActorSpec<State, Msg>): A
         holder.self ??= refTo(ctx.self);
         born(life, holder.self, () => nact.dispatch(ctx.self, STILLBORN));
       },
-      onCrash: (msg: Msg, error: unknown, ctx: CrashContext) => crashed(life, msg, error, ctx),
+      onCrash: (msg: Msg | typeof STILLBORN, error: unknown, ctx: CrashContext) =>
+        crashed(life, msg, error, ctx),
       afterStop: () => ended(life),
     } as unknown as nact.ActorProps<void, Msg | typeof STILLBORN, nact.Ref<unknown>>,
   ) as nact.Ref<unknown>;
@@ -213,6 +220,7 @@ function handled<State, Msg>(
   if (msg === STILLBORN) return; // another message came first and crashed it
   life.current = life.spec.handle(life.current as State, msg, self);
   forget(life, msg);
+  life.node.queued--;
 }
 
 /** Whether it was waiting. Messages are handled in their order, so it is mostly the first. */
@@ -232,18 +240,19 @@ interface CrashContext {
 /** A handler threw: children die with the state that spawned them, then a restart or the end. */
 async function crashed<State, Msg>(
   life: Life<State, Msg>,
-  msg: Msg,
+  msg: Msg | typeof STILLBORN,
   error: unknown,
   ctx: CrashContext,
 ): Promise<symbol> {
   const { spec, system, node } = life;
+  if (msg !== STILLBORN) node.queued--;
   const decision = onCrash(spec.restart, life.history, Date.now());
   life.history = decision.history;
   node.lastCrash = error instanceof Error ? error.message : String(error);
   const afterMs = decision.kind === "restart" ? decision.afterMs : 0;
   system.onCrash({ path: node.path, error, decision: decision.kind, afterMs });
   stopBelow(system, node.path);
-  if (forget(life, msg)) spec.refuse?.(msg, node.lastCrash);
+  if (msg !== STILLBORN && forget(life, msg)) spec.refuse?.(msg, node.lastCrash);
   if (decision.kind === "give-up") {
     life.live = false;
     node.state = "broken";
@@ -293,6 +302,7 @@ function makeRef<State, Msg>(
     scope: { path, ref: place },
     tell: (msg) => {
       if (life.live) {
+        life.node.queued++;
         if (refuse !== undefined) life.waiting.push(msg);
         nact.dispatch(place.actor as nact.Ref<Msg>, msg);
       } else if (refuse !== undefined) setImmediate(() => refuse(msg, whyStopped(life.node)));

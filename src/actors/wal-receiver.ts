@@ -17,6 +17,7 @@ import {
   type ReceiverEvent,
   type ReceiverState,
 } from "../core/wal-receiver-state.ts";
+import type { EndHeard } from "../core/wal-lag.ts";
 import type { Clock } from "../io/clock.ts";
 import { type ReplicationConnection, connectReplication } from "../io/replication-client.ts";
 import type { WalStream } from "../io/replication/streaming.ts";
@@ -56,6 +57,8 @@ export interface WalReceiverStatus {
   /** Handed to the timeline up to here. */
   readonly received: Lsn | undefined;
   readonly lagBytes: number | undefined;
+  /** Ends of its WAL that are not durable here yet, at Unix ms. */
+  readonly ends: readonly EndHeard[];
   /** Reported upstream as flush. */
   readonly flushed: Lsn;
   /** Why it is refused, backs off, or last did; gone when WAL has flowed again. */
@@ -330,6 +333,7 @@ function describe({ machine, options }: State): WalReceiverStatus {
     streamingSinceMs: unix(streaming?.sinceMs),
     lastMessageMs: unix(streaming?.heardAtMs),
     received: streaming?.next,
+    ends: streaming?.ends.map(({ atMs, end }) => ({ atMs: unix(atMs)!, end })) ?? [],
     lagBytes: streaming && Math.max(0, streaming.sourceEnd - streaming.next),
     flushed: machine.reported.flush,
     reason: phase.kind === "refused" ? phase.reason : machine.lastError,

@@ -3,7 +3,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { Directory, TenantHandle, TimelineHandle } from "../actors/directory.ts";
-import { type ActorRef, ask } from "../actors/runtime.ts";
+import { type ActorRef, type TreeNode, ask } from "../actors/runtime.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TenantMsg } from "../actors/tenant.ts";
 import type { TenantsMsg } from "../actors/tenants.ts";
@@ -48,6 +48,7 @@ export interface ManagementDeps {
   readonly computes: Computes;
   readonly imports: Imports;
   readonly status: () => Status;
+  readonly tree: () => readonly TreeNode[];
   readonly reload: Management["reload"];
   readonly certificateEndsMs: () => number | undefined;
   readonly shutdown: () => void;
@@ -135,6 +136,7 @@ function ofTheServer(
 ): Pick<Management, "status" | "metrics" | "reload" | "shutdown"> {
   const metrics = metricsSource(deps.status, {
     directory: deps.directory,
+    tree: deps.tree,
     nowMs: deps.shared.clock.nowMs,
     certificateEndsMs: deps.certificateEndsMs,
   });

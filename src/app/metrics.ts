@@ -4,16 +4,35 @@
 import { statfsSync } from "node:fs";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
 import { type Directory, sealedOf } from "../actors/directory.ts";
+import type { TreeNode } from "../actors/runtime.ts";
 import { Lsn } from "../core/lsn.ts";
+import { behindMs } from "../core/wal-lag.ts";
 import { type Distribution, type Tally, meters } from "../io/meters.ts";
 import type { Status } from "../protocol/api-status.ts";
 
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 const PREFIX = "pageserver_";
 
+/** Name, help, numbers, and how many of their unit are one of the metric's. */
+const DISTRIBUTIONS: readonly (readonly [string, string, Distribution | Tally, number])[] = [
+  ["read_seconds", "From a batch of page reads to its answers", meters.readNs, 1e9],
+  [
+    ...(["read_batch_requests", "Page reads that were asked for and read together"] as const),
+    ...([meters.readBatch, 1] as const),
+  ],
+  ["read_layers", "Layers that a read of a page looked into", meters.readLayers, 1],
+  [
+    ...(["read_records", "WAL records that redo applied for a read of a page"] as const),
+    ...([meters.readRecords, 1] as const),
+  ],
+  ["lsn_wait_seconds", "Reads that waited for WAL", meters.lsnWaitNs, 1e9],
+  ["redo_seconds", "From asking for pages to be rebuilt to having them", meters.redoNs, 1e9],
+];
+
 /** What no status shows. */
 export interface LiveFacts {
   readonly directory: Directory;
+  readonly tree: () => readonly TreeNode[];
   readonly nowMs: () => number;
   /** The end of the certificate's validity, Unix ms; undefined: there is none. */
   readonly certificateEndsMs: () => number | undefined;
@@ -25,35 +44,9 @@ export function metricsSource(status: () => Status, live: LiveFacts): () => Prom
   collectDefaultMetrics({ register: registry });
   const setStatus = statusMetrics(registry);
   processCounters(registry);
-  distribution(registry, "read_seconds", "From a batch of page reads to its answers", {
-    of: meters.readNs,
-    unit: 1e9,
-  });
-  distribution(
-    registry,
-    "read_batch_requests",
-    "Page reads that were asked for and read together",
-    {
-      of: meters.readBatch,
-      unit: 1,
-    },
-  );
-  distribution(registry, "read_layers", "Layers that a read of a page looked into", {
-    of: meters.readLayers,
-    unit: 1,
-  });
-  distribution(registry, "read_records", "WAL records that redo applied for a read of a page", {
-    of: meters.readRecords,
-    unit: 1,
-  });
-  distribution(registry, "lsn_wait_seconds", "Reads that waited for WAL", {
-    of: meters.lsnWaitNs,
-    unit: 1e9,
-  });
-  distribution(registry, "redo_seconds", "From asking for pages to be rebuilt to having them", {
-    of: meters.redoNs,
-    unit: 1e9,
-  });
+  for (const [name, help, of, unit] of DISTRIBUTIONS) {
+    distribution(registry, name, help, { of, unit });
+  }
   const setLive = liveMetrics(registry, live);
   return () => {
     setStatus(status());
@@ -188,12 +181,19 @@ function liveMetrics(registry: Registry, live: LiveFacts): () => void {
   const layers = gauge("layers", "Sealed layers");
   const bytes = gauge("layer_bytes", "Bytes of sealed layers");
   const silent = gauge("wal_source_silent_seconds", "Since the WAL source was last heard");
+  const lag = new Gauge({
+    ...{ name: `${PREFIX}wal_lag_seconds`, registers: [registry] },
+    help: "For how long the source has had WAL beyond a position of ours",
+    labelNames: [...labelNames, "position"],
+  });
+  const queues = queueMetrics(registry);
   const certificate = new Gauge({
     ...{ name: `${PREFIX}certificate_end_seconds`, help: "End of the certificate, Unix time" },
     registers: [registry],
   });
   return () => {
-    for (const one of [layers, bytes, silent]) one.reset();
+    for (const one of [layers, bytes, silent, lag]) one.reset();
+    queues(live.tree());
     for (const [tenant, { timelines }] of directory.tenants) {
       for (const [timeline, handle] of timelines) {
         const labels = { tenant, timeline };
@@ -202,10 +202,35 @@ function liveMetrics(registry: Registry, live: LiveFacts): () => void {
           layers.set(labels, sealed.layers);
           bytes.set(labels, sealed.bytes);
         }
-        const heardMs = handle.facts.receiver?.lastMessageMs;
+        const { receiver, positions } = handle.facts;
+        const heardMs = receiver?.lastMessageMs;
+        for (const position of ["received", "visible", "durable"] as const) {
+          if (receiver === undefined) break;
+          const ms = behindMs(receiver.ends, positions[position], nowMs());
+          lag.set({ ...labels, position }, ms / 1000);
+        }
         if (heardMs !== undefined) silent.set(labels, Math.max(0, nowMs() - heardMs) / 1000);
       }
     }
     certificate.set((certificateEndsMs() ?? 0) / 1000);
+  };
+}
+
+/** Messages that wait, by kind of actor: the last word of a path without the number or id of this one. */
+function queueMetrics(registry: Registry): (tree: readonly TreeNode[]) => void {
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `${PREFIX}${name}`, help, labelNames: ["actor"], registers: [registry] });
+  const all = gauge("actor_queued_messages", "Messages that actors have not handled yet");
+  const longest = gauge("actor_queue_longest_messages", "The longest queue of one actor");
+  return (tree) => {
+    const most = new Map<string, number>();
+    all.reset();
+    longest.reset();
+    for (const { path, queued } of tree) {
+      const actor = path.slice(path.lastIndexOf("/") + 1).replace(/-[0-9a-f]*[0-9][0-9a-f]*$/, "");
+      all.inc({ actor }, queued);
+      most.set(actor, Math.max(most.get(actor) ?? 0, queued));
+    }
+    for (const [actor, queued] of most) longest.set({ actor }, queued);
   };
 }

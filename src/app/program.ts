@@ -125,6 +125,7 @@ async function start(
   const management = createManagement({
     ...{ shared, directory: shared.directory, tenants, programs, jobs, computes, imports },
     status: statusSource({ config, parts, tree, closers, url }),
+    tree: tree.system.tree,
     reload: login.reload,
     certificateEndsMs: () => login.tls?.notAfterMs,
     shutdown: () => askStop("asked through the API"),

@@ -92,6 +92,9 @@ export const COMMIT_TIME_SAMPLE_US = 10_000;
 export const WAL_IN_FLIGHT_BYTES = 8 * MiB;
 /** WAL messages that queue up are joined until they hold this many bytes: many small commits travel as one message, large chunks are not copied. */
 export const WAL_JOIN_BYTES = 64 * KiB;
+/** The ends of a source's WAL that are not reached are remembered this far apart, ms, and so many of them: lag in seconds. */
+export const LAG_SAMPLE_MS = 250;
+export const LAG_SAMPLES_MAX = 128;
 /** Our positions are reported at least this often, ms (PostgreSQL's wal_receiver_status_interval). */
 export const WAL_STATUS_MS = 10_000;
 /** A WAL source that says nothing for this long, ms, is given up (PostgreSQL's wal_receiver_timeout); asked for a reply at half of it. */

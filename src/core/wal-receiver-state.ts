@@ -11,6 +11,7 @@ import {
 } from "./lsn.ts";
 import type { Result } from "./result.ts";
 import type { StreamEnd } from "./wal-receiver-failure.ts";
+import type { EndHeard } from "./wal-lag.ts";
 
 /** What IDENTIFY_SYSTEM told. */
 export interface SourceIdentity {
@@ -40,6 +41,8 @@ export interface Streaming {
   readonly next: Lsn;
   /** Sender's end of WAL, as last heard. */
   readonly sourceEnd: Lsn;
+  /** Ends that were heard and are not durable here yet, for the lag in seconds. */
+  readonly ends: readonly EndHeard[];
   /** Taken in by the timeline since this stream began (its `received`). */
   readonly taken: Lsn;
   readonly takenAtMs: number;

@@ -20,6 +20,7 @@ import {
 } from "./limits.ts";
 import { Lsn } from "./lsn.ts";
 import type { Result } from "./result.ts";
+import { hearEnd } from "./wal-lag.ts";
 import { type Failure, failureOf } from "./wal-receiver-failure.ts";
 import {
   type Moment,
@@ -171,6 +172,7 @@ function onStarted(state: ReceiverState, { nowMs }: Moment): ReceiverStep {
     sinceMs: nowMs,
     next: lsn,
     sourceEnd: lsn,
+    ends: [],
     taken: lsn,
     takenAtMs: nowMs,
     paused: false,
@@ -208,6 +210,7 @@ function onWal(
     next,
     paused,
     sourceEnd: event.end,
+    ends: hearEnd(phase.ends, { atMs: nowMs, end: event.end }, state.durable),
     // Waiting for the timeline begins with the first byte that it has not taken in.
     takenAtMs: phase.taken === phase.next ? nowMs : phase.takenAtMs,
     heardAtMs: nowMs,
@@ -224,7 +227,8 @@ function onKeepalive(
 ): ReceiverStep {
   const { phase } = state;
   if (phase.kind !== "streaming") return [state, NOTHING];
-  const heard: Streaming = { ...phase, sourceEnd: event.end, heardAtMs: nowMs, asked: false };
+  const ends = hearEnd(phase.ends, { atMs: nowMs, end: event.end }, state.durable);
+  const heard: Streaming = { ...phase, sourceEnd: event.end, ends, heardAtMs: nowMs, asked: false };
   const calm = { ...state, failures: 0, lastError: undefined };
   if (!event.replyRequested) return [{ ...calm, phase: heard }, NOTHING];
   const next = { ...calm, phase: pressed({ ...heard, reportedAtMs: nowMs }, nowMs) };

@@ -7,6 +7,7 @@ import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadConfig } from "../../src/config.ts";
+import { parsePrometheus } from "../support/prometheus.ts";
 import { type TestProgram, newDataDir, startTestProgram } from "../support/program.ts";
 import { ROOT, filesUnder } from "../support/source-tree.ts";
 
@@ -27,7 +28,8 @@ afterAll(async () => {
 
 test("every metric that is named is one of a running server's", async () => {
   const text = await server.client.metrics();
-  const known = new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name!));
+  const families = parsePrometheus(text);
+  const known = new Set(families.keys());
   expect(known.size).toBeGreaterThan(20);
   const files = filesUnder("deploy", [".yml", ".json"]);
   const named = files.flatMap((file) =>
@@ -36,6 +38,10 @@ test("every metric that is named is one of a running server's", async () => {
   expect(new Set(named).size).toBeGreaterThan(15);
   expect(named.filter((name) => !known.has(name))).toEqual([]);
   expect(text).toMatch(/^pageserver_disk_free_bytes [1-9]/m);
+  const actors = families.get("pageserver_actor_queued_messages")!.samples;
+  expect(actors.map(({ labels }) => labels["actor"])).toEqual(
+    expect.arrayContaining(["tenants", "connections", "redo-pool", "redo-worker"]),
+  );
 });
 
 test("every alarm is in the handbook, and no other", () => {

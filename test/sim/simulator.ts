@@ -22,7 +22,7 @@ import { PageReader } from "../../src/store/read-page.ts";
 import type { SealJob } from "../../src/store/seal-job.ts";
 import { StoreFailed, StoreFull } from "../../src/store/store-errors.ts";
 import { TimelineStore } from "../../src/store/timeline-store.ts";
-import { checkBounds } from "./bounds.ts";
+import { type Sealed, checkBounds, checkHistory } from "./bounds.ts";
 import { type DiskKind, type Mounted, type SimDisk, openDisk } from "./disk.ts";
 import { Crash, Faults } from "./faults.ts";
 import { isPermitted, must, verifyAt } from "./law.ts";
@@ -48,6 +48,7 @@ export interface Line {
   reader: PageReader;
   /** LSNs that are read for long: base backups. They end with the process. */
   held: Lsn[];
+  readonly sealed: Sealed;
 }
 
 export interface SimulationResult {
@@ -171,7 +172,8 @@ export class Simulator {
     for (const { put } of line.log.slice(from)) put(line.store.sink);
   }
 
-  private async seal({ store }: Line): Promise<void> {
+  private async seal(line: Line): Promise<void> {
+    const { store } = line;
     let job: SealJob | undefined;
     while ((job = store.beginSeal(this.nowMs)) !== undefined) {
       try {
@@ -181,7 +183,13 @@ export class Simulator {
         if (error instanceof StoreFull) await job.abandon();
         throw error;
       }
+      this.noteChains(line);
     }
+  }
+
+  private noteChains({ id, sealed }: Line): void {
+    const chains = this.catalog.layers(id).map(({ chainRecords }) => chainRecords ?? 0);
+    sealed.longestChain = Math.max(sealed.longestChain, ...chains);
   }
 
   // ---- merging
@@ -211,6 +219,9 @@ export class Simulator {
       steadyMs: () => (ms += random.below(3)),
     });
     this.job = { line, job };
+    // A layer that was sealed, and the process died.
+    this.noteChains(line);
+    line.sealed.mergedAtOnce = Math.max(line.sealed.mergedAtOnce, plan.to - plan.from + 1);
   }
 
   /** Writes pause until compaction has caught up: then reads cost no more than they may. */
@@ -227,7 +238,12 @@ export class Simulator {
       await this.mergeTurns(TURNS_MAX, say);
     }
     // A branch reads on in its ancestor, in the midst of what was not merged at its branch point.
-    if (line.store.ancestor === undefined) checkBounds(line.store, line.model);
+    if (line.store.ancestor === undefined) {
+      checkBounds(line.store, line.model);
+      const at = this.someLsn(line);
+      const isKept = at >= this.family().cutoff(line.id);
+      if (isKept) checkHistory(line.store, line.model, at, line.sealed);
+    }
     this.counts.caughtUp++;
   }
 
@@ -377,7 +393,8 @@ export class Simulator {
     const line = (): Line => {
       const store = this.open(entry);
       const reader = new PageReader(store, this.cache);
-      return { id, model, log, workload, store, reader, held: [] };
+      const sealed = { longestChain: 0, mergedAtOnce: 1 };
+      return { id, model, log, workload, store, reader, held: [], sealed };
     };
     try {
       this.change((change) => change.putTimeline(entry));

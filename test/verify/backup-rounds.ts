@@ -5,8 +5,8 @@
 // waited for it (remote_apply) is there, and pages at LSNs that were called uploaded are PostgreSQL's own.
 // In one round two page servers have the tenant at once: the older one is fenced.
 //
-// A slot keeps WAL only up to what was reported as flushed, so here the primary keeps more than that
-// (wal_keep_size): the new machine goes on from what is uploaded.
+// The primary keeps no more WAL than it must: what is not uploaded is kept by its slot alone, and the new
+// machine goes on from there. What it wrote before is in an archive of its own, to compare with.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -39,10 +39,10 @@ const SERVED = "main";
 /** Transactions a second on each. */
 const RATE = 200;
 const BRANCHES_MAX = 3;
-/** How long a server works before its machine is lost, ms. */
 const WORK_MS = { from: 2_000, to: 5_000 };
 const FENCED_MS_MAX = 60_000;
 const POLL_MS = 50;
+const NOTICED_MS = 300;
 /** Its commits are not acknowledged before object storage has them. */
 const UPLOADED_COMMITS = "?options=-c%20synchronous_commit%3Dremote_apply";
 /** Recovered clusters run beside the live ones: on no port. */
@@ -52,6 +52,10 @@ export interface BackupOptions extends RoundsOptions {
   /** pgbench's scale: 1,640 pages each. */
   readonly scale: number;
   readonly place: PlaceKind;
+  /** "last": only at what was said last. */
+  readonly looks?: "last";
+  /** How long a server works before its machine is lost, ms. */
+  readonly workMs?: { readonly from: number; readonly to: number };
 }
 
 export interface BackupReport extends Comparison {
@@ -125,12 +129,17 @@ export class BackupRounds {
     this.place = await openPlace(place);
     this.server = new ServerUnderTest(undefined, this.place.environment);
     const { server } = this;
+    const archive = path.join(this.home, "primary-wal");
+    fs.mkdirSync(archive);
+    giveToPostgres(archive);
     this.primary = await startPostgres({
-      settings: { checkpoint_timeout: "30s", max_wal_size: "4GB", wal_keep_size: "16GB" },
+      settings: {
+        ...{ checkpoint_timeout: "30s", max_wal_size: "48MB", min_wal_size: "32MB" },
+        ...{ wal_keep_size: "0", archive_mode: "on", archive_command: `cp %p ${archive}/%f` },
+      },
     });
     await initPgbench(this.primary.port, scale);
     const base = await this.baseBackup("primary", this.primary.port);
-    const archive = path.join(this.primary.dataDir, "pg_wal");
     this.primaryTruth = { base, archive, from: await this.endOf(this.primary.uri) };
     await server.start();
     await server.done(await server.client.follow({ conninfo: this.primary.uri, name: FOLLOWED }));
@@ -180,7 +189,8 @@ export class BackupRounds {
     const isFencing = number === Math.min(2, rounds);
     const watch = new UploadedWatch(this.server, random);
     mischief.begin(this.server);
-    const ms = random.between(WORK_MS.from, WORK_MS.to);
+    const { from, to } = this.options.workMs ?? WORK_MS;
+    const ms = random.between(from, to);
     await sleep(ms);
     this.primaryBench!.assertRuns();
     this.computeBench!.assertRuns();
@@ -198,6 +208,8 @@ export class BackupRounds {
       await this.server.start();
       await this.attach(this.server, random.chance(0.3) ? "fetch" : "when-read");
     }
+    // Links to it that were idle have ended meanwhile: that is noticed first.
+    await sleep(NOTICED_MS);
     await this.settle(watch);
     await this.look(watch);
     await this.beginLife();
@@ -242,8 +254,8 @@ export class BackupRounds {
     this.journal!.abandon();
     await dropCompute(this.compute.dir);
     const archive = path.join(this.home, "compute-wal");
-    fs.rmSync(archive, { recursive: true, force: true });
-    fs.cpSync(this.computeTruth.archive, archive, { recursive: true });
+    await fs.promises.rm(archive, { recursive: true, force: true });
+    await fs.promises.cp(this.computeTruth.archive, archive, { recursive: true });
     giveToPostgres(archive);
     this.computeTruth = { ...this.computeTruth, archive };
     return accounts;
@@ -270,7 +282,8 @@ export class BackupRounds {
   }
 
   private async look(watch: UploadedWatch): Promise<void> {
-    const { random } = this.options;
+    const { random, looks } = this.options;
+    await this.gatherWal();
     for (const [name, truth] of [
       [FOLLOWED, this.primaryTruth],
       [SERVED, this.computeTruth],
@@ -278,14 +291,27 @@ export class BackupRounds {
       const { last, sample } = watch.of(name) ?? { sample: [] };
       if (last === undefined) this.note(`"${name}": nothing was called uploaded`);
       const lsns = last === undefined ? [] : [last];
-      if (sample.length > 0) lsns.push(random.pick(sample));
+      if (sample.length > 0 && looks === undefined) lsns.push(random.pick(sample));
       for (const lsn of lsns) if (lsn >= truth.from) await this.compare(name, truth, lsn);
     }
     const there = this.survivors();
-    if (there.length === 0) return;
+    if (there.length === 0 || looks !== undefined) return;
     const { name, lsn } = random.pick(there);
     await this.compare(name, this.primaryTruth, lsn);
     this.report.branchesCompared++;
+  }
+
+  /** The segments that are not archived yet go beside those that are. */
+  private async gatherWal(): Promise<void> {
+    const from = path.join(this.primary.dataDir, "pg_wal");
+    // Behind whatever was uploaded: recovery stops at a record.
+    await this.primary.sql("SELECT pg_switch_wal()");
+    const names = fs.readdirSync(from).filter((name) => /^[0-9A-F]{24}$/.test(name));
+    const archived = new Set(fs.readdirSync(path.join(from, "archive_status")));
+    for (const name of names.filter((one) => !archived.has(`${one}.done`))) {
+      fs.copyFileSync(path.join(from, name), path.join(this.primaryTruth.archive, name));
+    }
+    giveToPostgres(this.primaryTruth.archive);
   }
 
   private survivors(): readonly Branch[] {

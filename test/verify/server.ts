@@ -111,7 +111,7 @@ export class ServerUnderTest {
   /** The machine is lost with all that is in its data directory; start() is then an empty one's. */
   async lose(): Promise<void> {
     await this.kill();
-    fs.rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 3 });
+    await fs.promises.rm(this.dataDir, { recursive: true, force: true, maxRetries: 3 });
     fs.mkdirSync(this.dataDir, { mode: 0o755 });
   }
 

@@ -17,10 +17,18 @@ export class Child<Command> {
   private readonly waiting: { resolve: (value: number) => void; reject: (error: Error) => void }[] =
     [];
 
-  /** Starts `program`, a file of this folder without its ending. `nodeArgs`: for profiles. */
-  constructor(program: string, nodeArgs: readonly string[] = []) {
+  /**
+   * Starts `program`, a file of this folder without its ending. `nodeArgs`: for profiles. `environment`:
+   * more of it.
+   */
+  constructor(
+    program: string,
+    nodeArgs: readonly string[] = [],
+    environment: Readonly<Record<string, string>> = {},
+  ) {
     this.process = fork(fileURLToPath(new URL(program + ENDING, import.meta.url)), [], {
       execArgv: [...process.execArgv, ...nodeArgs],
+      env: { ...process.env, ...environment },
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     this.pid = this.process.pid!;

@@ -5,6 +5,7 @@ import { Client } from "../src/http/client.ts";
 import { findCompute, freePort, stopCompute } from "../src/io/compute.ts";
 import { findPostgres } from "../src/io/postgres.ts";
 import type { Job } from "../src/protocol/api-work.ts";
+import type { TimelineInfo } from "../src/protocol/api.ts";
 import { PG_BIN, runPg } from "../test/support/postgres.ts";
 import { Child } from "./child.ts";
 import type { ProgramCommand } from "./program-process.ts";
@@ -27,29 +28,44 @@ export interface Booted extends Sql {
 }
 
 export class PageServerProgram {
-  private readonly process = new Child<ProgramCommand>("program-process");
+  private readonly process: Child<ProgramCommand>;
   private readonly dataDir: string;
   private client = new Client("http://127.0.0.1:1");
 
-  constructor(dataDir: string) {
+  /** `environment`: settings that are not the defaults. */
+  constructor(dataDir: string, environment: Readonly<Record<string, string>> = {}) {
     this.dataDir = dataDir;
+    this.process = new Child("program-process", [], environment);
     // Computes run as another user.
     fs.chmodSync(dataDir, 0o755);
   }
 
+  /** Starts it, and waits until the store's timeline can be read. */
   async start(): Promise<void> {
+    await this.launch();
+    await until("the timeline is read", async () => (await this.timeline()).state === "Active");
+  }
+
+  /** Starts it. */
+  async launch(): Promise<void> {
     const [pagePort, httpPort] = [await freePort(), await freePort()];
     await this.process.ask({ dataDir: this.dataDir, pagePort, httpPort });
     this.client = new Client(`http://127.0.0.1:${httpPort}`, TENANT);
-    for (const end = performance.now() + READY_MS_MAX; performance.now() < end;) {
-      const state = await this.client.timeline(TIMELINE).then(
-        (timeline) => timeline.state,
-        () => "down",
-      );
-      if (state === "Active") return;
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
-    throw new Error("the page server does not start");
+    await until("it answers", async () => (await this.client.status()).state === "running");
+  }
+
+  timeline(): Promise<TimelineInfo> {
+    return this.client.timeline(TIMELINE);
+  }
+
+  /** Takes the tenant over from its backup. */
+  async attach(layers: "when-read" | "fetch"): Promise<void> {
+    await this.done(await this.client.attachTenant(TENANT, layers === "fetch"));
+  }
+
+  /** Reads one page as of now. */
+  async page(page: { readonly rel: string; readonly block: number }): Promise<void> {
+    await this.client.page(TIMELINE, page);
   }
 
   /** A compute without disks on the store's timeline; nothing of its pages is local. */
@@ -90,6 +106,14 @@ export class PageServerProgram {
     await this.process.end();
     fs.rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 3 });
   }
+}
+
+async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + READY_MS_MAX; performance.now() < end;) {
+    if (await isSo().catch(() => false)) return;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  throw new Error(`the page server does not come to where ${what}`);
 }
 
 const at = ({ port }: Sql): string[] => ["-h", "127.0.0.1", "-p", `${port}`, "-U", "postgres"];

@@ -4,9 +4,10 @@
 //   npm run bench -- [--quick] [--json] [--start-gb N] [--overwrite-pages N] [--only PART,…]
 //
 // Parts: ingest-records, ingest-images, getpage, redo, branch, scale, space, compute, compute-start, merging,
-// amplification, collect.
+// amplification, collect, backup.
 
 import { parseArgs } from "node:util";
+import { measureBackup } from "./backup.ts";
 import { measureBranches } from "./branch.ts";
 import { ComputeBench } from "./compute.ts";
 import { type Base, Corpora } from "./corpus.ts";
@@ -22,6 +23,8 @@ interface Sizes {
   readonly scale: number;
   /** Of each of pgbench's eight clients. */
   readonly transactions: number;
+  /** Of pgbench while it is backed up. */
+  readonly backupSeconds: number;
   readonly rounds: number;
   /** One load of GetPage. */
   readonly seconds: number;
@@ -45,6 +48,7 @@ interface Sizes {
 const FULL: Sizes = {
   scale: 70,
   transactions: 25_000,
+  backupSeconds: 20,
   rounds: 3,
   seconds: 4,
   redoPages: 60_000,
@@ -61,6 +65,7 @@ const FULL: Sizes = {
 const QUICK: Sizes = {
   scale: 1,
   transactions: 500,
+  backupSeconds: 2,
   rounds: 1,
   seconds: 0.5,
   redoPages: 1_000,
@@ -87,6 +92,7 @@ const PARTS = [
   "merging",
   "amplification",
   "collect",
+  "backup",
 ] as const;
 type Part = (typeof PARTS)[number];
 
@@ -129,6 +135,9 @@ class Run {
     );
     await this.part("compute-start", "starts of computes", () => computes.starts());
     await this.retention();
+    await this.part("backup", "upload, attach, restore", async () =>
+      measureBackup(this.stores, (await this.pgbench()).store, this.sizes.backupSeconds),
+    );
     return this.results;
   }
 

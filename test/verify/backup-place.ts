@@ -4,11 +4,16 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import type { ObjectStorage } from "../../src/core/object-storage.ts";
+import { LocalStorage } from "../../src/io/objects/local.ts";
+import { S3Storage } from "../../src/io/objects/s3.ts";
 import { makeBucket, rgwMissing, startRgw } from "../support/rgw.ts";
 
 export type PlaceKind = "local" | "s3";
 
 export interface BackupPlace {
+  /** The objects, beside any page server. */
+  readonly storage: ObjectStorage;
   readonly environment: Readonly<Record<string, string>>;
   end(): Promise<void>;
 }
@@ -23,6 +28,7 @@ export async function openPlace(kind: PlaceKind): Promise<BackupPlace> {
 function directory(): BackupPlace {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "verify-backup-objects-"));
   return {
+    storage: new LocalStorage(dir),
     environment: {
       PAGESERVER_BACKUP: `file://${dir}`,
       PAGESERVER_BACKUP_INTERVAL: INTERVAL_MS,
@@ -36,7 +42,10 @@ async function gateway(): Promise<BackupPlace> {
   if (missing !== undefined) throw new Error(missing);
   const rgw = await startRgw();
   await makeBucket(rgw, "verify");
+  const { endpoint, credentials } = rgw;
+  const where = { bucket: "verify", prefix: "backup/", region: "us-east-1", endpoint, credentials };
   return {
+    storage: new S3Storage({ ...where, etagQuotes: "unquoted" }),
     environment: {
       PAGESERVER_BACKUP: "s3://verify/backup",
       PAGESERVER_BACKUP_ENDPOINT: rgw.endpoint,

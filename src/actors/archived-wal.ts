@@ -4,12 +4,23 @@
 import type { TimelineManifest } from "../store/manifest.ts";
 import { segmentObject, timelinePrefix } from "../core/backup/names.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
-import { WAL_SEGMENT_BYTES } from "../core/lsn.ts";
+import { Arena } from "../core/arena.ts";
+import { type Lsn, WAL_SEGMENT_BYTES } from "../core/lsn.ts";
+import type { WalRecord } from "../core/wal-record.ts";
 import { ObjectError, type ObjectStorage } from "../core/object-storage.ts";
 import { crc32c } from "../protocol/crc32c.ts";
 import { checkWalSegment } from "../protocol/wal/check-segment.ts";
-import { WalCorrupt, parsePgVersion } from "../protocol/wal/format.ts";
-import { parseSegmentFileName } from "../protocol/wal/segment.ts";
+import type { CheckPoint } from "../protocol/control-file.ts";
+import { WalDecoder } from "../protocol/wal/decoder.ts";
+import {
+  INFO_RMGR_MASK,
+  type PgVersion,
+  WalCorrupt,
+  parsePgVersion,
+} from "../protocol/wal/format.ts";
+import { RM, XLOG } from "../protocol/wal/rmgr.ts";
+import { parseSegmentFileName, segmentFileName } from "../protocol/wal/segment.ts";
+import { readCheckpointRecord } from "../protocol/wal/xlog.ts";
 import { readManifest } from "./backup-turn.ts";
 
 /**
@@ -39,6 +50,44 @@ export async function archivedSegment(
     id = below ? ancestor.id : undefined;
   }
   return undefined;
+}
+
+export interface FoundCheckpoint {
+  /** Start of its record. */
+  readonly location: Lsn;
+  readonly checkpoint: CheckPoint;
+}
+
+/**
+ * The checkpoint whose redo is `redo`, found in the archive at or below `lsn`. Undefined: the archive does
+ * not have it. Rejects as archivedSegment does.
+ */
+export async function findCheckpoint(
+  storage: ObjectStorage,
+  timeline: { readonly tenant: TenantId; readonly id: TimelineId; readonly tli: number },
+  version: PgVersion,
+  redo: Lsn,
+  lsn: Lsn,
+): Promise<FoundCheckpoint | undefined> {
+  let found: FoundCheckpoint | undefined;
+  const { tli } = timeline;
+  const onRecord = (record: WalRecord): void => {
+    const info = record.info & INFO_RMGR_MASK;
+    const is = info === XLOG.CHECKPOINT_ONLINE || info === XLOG.CHECKPOINT_SHUTDOWN;
+    if (record.rmid !== RM.XLOG || !is || record.endLsn > lsn) return;
+    const checkpoint = readCheckpointRecord(record, version);
+    if (checkpoint.redo === redo) found = { location: record.startLsn as Lsn, checkpoint };
+  };
+  const options = { version, tli, start: redo, arena: new Arena(), onRecord };
+  const decoder = new WalDecoder({ ...options, atEnd: "stop" });
+  while (found === undefined && decoder.position < lsn && !decoder.ended) {
+    const segment = Math.floor(decoder.position / WAL_SEGMENT_BYTES);
+    const file = segmentFileName(tli, segment);
+    const bytes = await archivedSegment(storage, timeline.tenant, timeline.id, file);
+    if (bytes === undefined) return undefined;
+    decoder.feed(bytes, decoder.position - segment * WAL_SEGMENT_BYTES, bytes.length);
+  }
+  return found;
 }
 
 async function segmentOf(

@@ -13,6 +13,7 @@ import { type AttachDeps, attach } from "./attach.ts";
 import type { Computes } from "./computes.ts";
 import { type Answer, type Finder, refuse } from "./finder.ts";
 import type { Imports } from "./imports.ts";
+import { fullBackup } from "./full-backup.ts";
 import { tenantInfo, unusableTenants } from "./info.ts";
 import { rotateKeys } from "./rotate-keys.ts";
 import { scrub } from "./scrub.ts";
@@ -37,6 +38,7 @@ export function tenantsManagement(
   | "attachTenant"
   | "scrub"
   | "rotateKeys"
+  | "fullBackup"
 > {
   const { directory } = deps;
   return {
@@ -54,6 +56,10 @@ export function tenantsManagement(
     attachTenant: (id, layers) => attach(deps, id, layers),
     scrub: (id, unnamed) => scrub(deps, id, unnamed),
     rotateKeys: () => rotateKeys(deps),
+    fullBackup: (ref, timelineRef, at, use) =>
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
+        fullBackup(deps.shared, tenant, timeline, at, use),
+      ),
     deleteTenant: (id, recursive) => deleteTenant(deps, id, recursive),
   };
 }

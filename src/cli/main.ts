@@ -11,6 +11,7 @@ import { DEFAULT_API, EXIT, exitCode, failure } from "./context.ts";
 import { doctorCommand } from "./doctor.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
+import { fullBackupCommand } from "./full-backup.ts";
 import { jobCommand } from "./job.ts";
 import { keysCommand } from "./keys.ts";
 import { leaseCommand, snapshotCommand } from "./holds.ts";
@@ -64,6 +65,7 @@ export function program(): Command {
     checkCommand(),
     scrubCommand(),
     keysCommand(),
+    fullBackupCommand(),
     restoreCommandCommand(),
     completionCommand(),
   ];

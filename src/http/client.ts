@@ -173,6 +173,19 @@ export class Client {
     this.call("PUT", `${this.timelinePath(timeline)}/do_gc`, request);
   compact = (timeline: string): Promise<RetentionInfo> =>
     this.call("PUT", `${this.timelinePath(timeline)}/compact`);
+  /** A tar of a whole data directory. What comes may end with an error. */
+  fullBackup = async (
+    timeline: string,
+    use: "start" | "recovery",
+    lsn?: string,
+  ): Promise<AsyncIterable<Uint8Array>> => {
+    const url = new URL(`${this.url}${this.timelinePath(timeline)}/fullbackup`);
+    if (lsn !== undefined) url.searchParams.set("lsn", lsn);
+    if (use === "recovery") url.searchParams.set("recovery", "true");
+    const response = await this.send(url, "GET", undefined);
+    if (!response.ok) throw apiError(response.status, await response.text());
+    return response.body ?? (async function* (): AsyncIterable<Uint8Array> {})();
+  };
   deleteTimeline = (
     timeline: string,
     recursive: boolean,
@@ -202,8 +215,7 @@ export class Client {
     const response = await this.send(url, method, body);
     const text = await response.text();
     if (response.ok) return text;
-    const msg = (parseJson(text) as Partial<ErrorBody> | undefined)?.msg ?? text.slice(0, 500);
-    throw new ApiError(response.status, msg);
+    throw apiError(response.status, text);
   }
 
   private async send(url: URL, method: string, body: object | undefined): Promise<Response> {
@@ -222,6 +234,11 @@ export class Client {
       throw new ServerUnreachable(this.url, code ?? message);
     }
   }
+}
+
+function apiError(status: number, text: string): ApiError {
+  const body = parseJson(text) as Partial<ErrorBody> | undefined;
+  return new ApiError(status, body?.msg ?? text.slice(0, 500));
 }
 
 function parseJson(text: string): unknown {

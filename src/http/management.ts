@@ -175,6 +175,13 @@ export interface Management {
     target: DumpTarget,
     at: Lsn | undefined,
   ): Answer<Dumped>;
+  /** A tar of a whole data directory at `at` (undefined: the last record), to start or to recover from. */
+  fullBackup(
+    tenant: TenantRef,
+    timeline: TimelineRef,
+    at: Lsn | undefined,
+    use: "start" | "recovery",
+  ): Answer<NodeJS.ReadableStream>;
   lsnByTimestamp(tenant: TenantRef, timeline: TimelineRef, unixUs: number): Answer<LsnByTimestamp>;
   /** Unix microseconds of the newest commit at or before `lsn`; undefined: none is known. */
   timestampOfLsn(tenant: TenantRef, timeline: TimelineRef, lsn: Lsn): Answer<number | undefined>;

@@ -26,7 +26,14 @@ import { type SlruTail, slruTails } from "./backup/slru-tails.ts";
 import { startPoint } from "./backup/start-checkpoint.ts";
 import { formatOrigins, withCrc } from "./backup/state-files.ts";
 import { type TarMember, packTar } from "./backup/tar.ts";
-import { readCheckPoint, readControlFile } from "./control-file.ts";
+import {
+  type CheckPoint,
+  type ControlFile,
+  DB_STATE,
+  buildControlFile,
+  readCheckPoint,
+  readControlFile,
+} from "./control-file.ts";
 import {
   databaseDir,
   relationPath,
@@ -40,6 +47,14 @@ import { parsePgVersion } from "./wal/format.ts";
 export interface BackupOptions {
   /** Seconds since 1970: times of the members, of pg_control and of its checkpoint. */
   readonly timeS: number;
+  /** A real checkpoint at or below the LSN: whoever starts replays WAL from its redo on. Else it starts at the LSN. */
+  readonly recoverFrom?: RecoveryStart | undefined;
+}
+
+export interface RecoveryStart {
+  /** Start of the checkpoint's record. */
+  readonly location: Lsn;
+  readonly checkpoint: CheckPoint;
 }
 
 /** Directories of an empty cluster (initdb.c), parents first. */
@@ -85,6 +100,7 @@ async function* members(
     checkpoint: readCheckPoint(await source.checkpoint(), version),
     timeS: options.timeS,
   });
+  const { recoverFrom } = options;
   const checksums = control.checksumVersion === 0 ? "none" : "set";
   const twoPhase = await source.twoPhase();
   const origins = (await source.origins()).filter((origin) => origin.lsn !== LSN_INVALID);
@@ -114,7 +130,9 @@ async function* members(
   const prev = source.prevLsn === LSN_INVALID ? "none" : Lsn.format(source.prevLsn);
   yield textFile("neon.signal", `PREV LSN: ${prev}`);
   yield textFile("zenith.signal", `PREV LSN: ${prev}`);
-  for (const segment of start.segments) {
+  // PostgreSQL insists on a restore_command then, and reads WAL with it.
+  if (recoverFrom !== undefined) yield textFile("recovery.signal", "");
+  for (const segment of recoverFrom === undefined ? start.segments : []) {
     yield {
       path: `pg_wal/${walFileName(source.tli, segment.start)}`,
       kind: "file",
@@ -123,7 +141,30 @@ async function* members(
     };
   }
   // Last: an archive that was cut off cannot start.
-  yield file("global/pg_control", start.control);
+  const controlBytes =
+    recoverFrom === undefined ? start.control : recoveryControl(control, source, recoverFrom);
+  yield file("global/pg_control", controlBytes);
+}
+
+/**
+ * As a server's that crashed at `lsn`: its pages are as of then, its last checkpoint is this one. It is
+ * consistent when WAL is replayed up to `lsn` (minRecoveryPoint).
+ */
+function recoveryControl(
+  control: ControlFile,
+  { lsn, tli, pgVersion }: BackupSource,
+  { location, checkpoint }: RecoveryStart,
+): Uint8Array {
+  const version = parsePgVersion(pgVersion);
+  const min = { minRecoveryPoint: lsn, minRecoveryPointTli: tli };
+  const backup = { backupStartPoint: LSN_INVALID, backupEndPoint: LSN_INVALID };
+  return buildControlFile(
+    {
+      ...{ ...control, ...min, ...backup, backupEndRequired: false },
+      ...{ state: DB_STATE.IN_PRODUCTION, checkPoint: location, checkPointCopy: checkpoint },
+    },
+    version,
+  );
 }
 
 const encoder = new TextEncoder();

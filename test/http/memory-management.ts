@@ -95,6 +95,7 @@ export function memoryManagement(): MemoryManagement {
     attachTenant: async () => missing("the backup"),
     scrub: async () => missing("the backup"),
     rotateKeys: async () => missing("the backup"),
+    fullBackup: async () => missing("the timeline"),
     deleteTenant: async (id, recursive) => {
       memory.asked.deleted = { id, recursive };
       return id === TENANT ? ok(["main"]) : missing(`tenant "${id}"`);

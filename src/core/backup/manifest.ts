@@ -46,6 +46,8 @@ export interface BackedTimeline {
   readonly ancestor?: { readonly id: TimelineId; readonly lsn: Lsn } | undefined;
   readonly sealedLsn: Lsn;
   readonly sealedPrev: Lsn;
+  /** Bytes of all relations at sealedLsn; undefined: whoever needs it counts. */
+  readonly sealedLogicalSize?: number | undefined;
   readonly cutoff?: Lsn | undefined;
 }
 

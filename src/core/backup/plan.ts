@@ -66,6 +66,8 @@ interface Held<L> {
   readonly layers: readonly L[];
   readonly sealedLsn: Lsn;
   readonly sealedPrev: Lsn;
+  /** I14: of this position, not of the catalog's. */
+  readonly sealedLogicalSize: number | undefined;
   /** All tiers that there are. */
   readonly whole: boolean;
 }
@@ -79,8 +81,9 @@ function storedPrefix<L extends BackedLayer>(
   const missing = oldest.find(({ file }) => !stored.has(file));
   const withObject = (layer: L): L => ({ ...layer, object: stored.get(layer.file)! });
   if (missing === undefined) {
-    const { sealedLsn, sealedPrev } = timeline;
-    return { layers: oldest.map(withObject), sealedLsn, sealedPrev, whole: true };
+    const { sealedLsn, sealedPrev, sealedLogicalSize } = timeline;
+    const layers = oldest.map(withObject);
+    return { layers, sealedLsn, sealedPrev, sealedLogicalSize, whole: true };
   }
   const below = oldest.filter(({ sequence }) => sequence < missing.sequence);
   if (below.length === 0) return undefined;
@@ -88,7 +91,8 @@ function storedPrefix<L extends BackedLayer>(
   const ends = below.map(({ lastLsn }) => lastLsn);
   const sealedLsn = Math.max(...ends, timeline.ancestor?.lsn ?? LSN_INVALID) as Lsn;
   const sealedPrev = LSN_INVALID;
-  return { layers: below.map(withObject), sealedLsn, sealedPrev, whole: false };
+  const layers = below.map(withObject);
+  return { layers, sealedLsn, sealedPrev, sealedLogicalSize: undefined, whole: false };
 }
 
 /** What the next manifest holds in layers: at least as far as the last one. */
@@ -98,11 +102,11 @@ function nextHeld<L extends BackedLayer>(
   const { manifest } = facts;
   const found = storedPrefix(facts);
   if (manifest === undefined) return found;
-  const { sealedLsn, sealedPrev } = manifest.timeline;
+  const { sealedLsn, sealedPrev, sealedLogicalSize } = manifest.timeline;
   if (found !== undefined) {
     if (found.sealedLsn > sealedLsn || (found.whole && found.sealedLsn === sealedLsn)) return found;
   }
-  return { layers: manifest.layers, sealedLsn, sealedPrev, whole: false };
+  return { layers: manifest.layers, sealedLsn, sealedPrev, sealedLogicalSize, whole: false };
 }
 
 /** WAL that can be put now, in order: what follows `uploaded`, as far as it is durable. */
@@ -167,7 +171,11 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
   const next: Manifest<T, L, S> = {
     ...{ tenant, generation, writer, writtenAtMs: facts.nowMs, garbage },
     sequence: (last?.sequence ?? 0) + 1,
-    timeline: { ...timeline, sealedLsn: held.sealedLsn, sealedPrev: held.sealedPrev },
+    timeline: {
+      ...timeline,
+      ...{ sealedLsn: held.sealedLsn, sealedPrev: held.sealedPrev },
+      sealedLogicalSize: held.sealedLogicalSize,
+    },
     ...{ layers: held.layers, wal, archive, snapshots },
   };
   assert(uploadedLsn(next) >= uploadedLsn(last), "I17: what is uploaded stays so");

@@ -59,18 +59,31 @@ export class ComputeBench {
     this.sizes = sizes;
   }
 
-  /** `store` has `base` as it was imported. */
-  async loads(store: string, base: Base): Promise<readonly Result[]> {
+  /** Warm and random reads, and connections; `store` has `base` as it was imported. */
+  reads(store: string, base: Base): Promise<readonly Result[]> {
+    return this.served(store, async (program) => [
+      ...(await this.warm(program, base)),
+      ...(await this.random(program, base)),
+      ...(await this.connections(program)),
+    ]);
+  }
+
+  scans(store: string, base: Base): Promise<readonly Result[]> {
+    return this.served(store, (program) => this.scan(program, base));
+  }
+
+  writes(store: string, base: Base): Promise<readonly Result[]> {
+    return this.served(store, (program) => this.commits(program, base));
+  }
+
+  private async served<T>(
+    store: string,
+    measure: (program: PageServerProgram) => Promise<T>,
+  ): Promise<T> {
     const program = new PageServerProgram(this.stores.copy(store));
     try {
       await program.start();
-      return [
-        ...(await this.warm(program, base)),
-        ...(await this.scan(program, base)),
-        ...(await this.random(program, base)),
-        ...(await this.connections(program)),
-        ...(await this.commits(program, base)),
-      ];
+      return await measure(program);
     } finally {
       await program.cleanup();
     }

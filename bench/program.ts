@@ -129,7 +129,7 @@ export async function pgbench(
 ): Promise<number> {
   const said = await runPg("pgbench", [
     ...at(server),
-    ...["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", `${seconds}`],
+    ...["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", `${Math.ceil(seconds)}`],
     ...args,
     "postgres",
   ]);

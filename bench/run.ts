@@ -1,10 +1,10 @@
 // `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
 // ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
 //
-//   npm run bench -- [--quick] [--json] [--start-gb N] [--overwrite-pages N] [--only PART,…]
+//   npm run bench -- [--quick] [--json] [--scale N] [--start-gb N] [--overwrite-pages N] [--only PART,…]
 //
-// Parts: ingest-records, ingest-images, getpage, redo, branch, scale, space, compute, compute-start, merging,
-// amplification, collect, backup.
+// Parts: ingest-records, ingest-images, getpage, redo, branch, scale, space, compute-reads, compute-scan,
+// compute-writes, compute-start, merging, amplification, collect, backup.
 
 import { parseArgs } from "node:util";
 import { measureBackup } from "./backup.ts";
@@ -87,7 +87,9 @@ const PARTS = [
   "branch",
   "scale",
   "space",
-  "compute",
+  "compute-reads",
+  "compute-scan",
+  "compute-writes",
   "compute-start",
   "merging",
   "amplification",
@@ -130,9 +132,9 @@ class Run {
       return measureSpace(this.stores, store, this.corpora, this.sizes.noisePages);
     });
     const computes = new ComputeBench(this.stores, this.corpora, this.sizes);
-    await this.part("compute", "computes against stock PostgreSQL", () =>
-      this.computeLoads(computes),
-    );
+    await this.loads("compute-reads", "reads", (...on) => computes.reads(...on));
+    await this.loads("compute-scan", "scans", (...on) => computes.scans(...on));
+    await this.loads("compute-writes", "writes", (...on) => computes.writes(...on));
     await this.part("compute-start", "starts of computes", () => computes.starts());
     await this.retention();
     await this.part("backup", "upload, attach, restore", async () =>
@@ -169,9 +171,15 @@ class Run {
     }));
   }
 
-  private async computeLoads(computes: ComputeBench): Promise<readonly Result[]> {
-    const { base, store } = await this.pgbench();
-    return computes.loads(store, base);
+  private async loads(
+    name: Part,
+    says: string,
+    measure: (store: string, base: Base) => Promise<readonly Result[]>,
+  ): Promise<void> {
+    await this.part(name, `${says} of a compute`, async () => {
+      const { base, store } = await this.pgbench();
+      return measure(store, base);
+    });
   }
 
   /** A store of an empty cluster. */
@@ -235,6 +243,8 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
     only: { type: "string" },
+    /** Of pgbench's tables. */
+    scale: { type: "string" },
     "start-gb": { type: "string" },
     "overwrite-pages": { type: "string" },
   },
@@ -243,6 +253,7 @@ const startGb = values["start-gb"];
 const overwritePages = values["overwrite-pages"];
 const sizes = {
   ...(values.quick ? QUICK : FULL),
+  ...(values.scale !== undefined && { scale: Number(values.scale) }),
   ...(startGb !== undefined && { startPages: Math.round((Number(startGb) * 1024 ** 3) / 8192) }),
   ...(overwritePages !== undefined && { overwritePages: Number(overwritePages) }),
 };

@@ -32,6 +32,7 @@ extern int	setting_page_store_mb;
 extern int	setting_relations_max;
 extern int	setting_reconnect_seconds;
 extern int	setting_read_ahead;
+extern int	setting_max_lag_mb;
 /* Shown as libpq's password; NULL: the page server asks for none. */
 extern char *page_server_token;
 /* The moment whose pages this compute started from. */
@@ -63,6 +64,7 @@ typedef struct Counters
 	pg_atomic_uint64 sizes_asked;
 	pg_atomic_uint64 waited_us; /* for the page server, all processes together */
 	pg_atomic_uint64 reconnects;
+	pg_atomic_uint64 throttled_us; /* writers, for the page server to be less far behind */
 	pg_atomic_uint64 written;	/* pages that came to the store */
 	pg_atomic_uint64 left;		/* that left it, or found no room and need none */
 	pg_atomic_uint64 logged;	/* that found no room, and were logged to do without */
@@ -142,6 +144,15 @@ extern void lsn_raise(const PageKey *key, XLogRecPtr lsn);
 extern XLogRecPtr lsn_page_server(void);
 /* Before a request for a version not older than `since`: that WAL must be on its way. */
 extern void lsn_flush(XLogRecPtr since);
+
+/* ---- how far the page server may be behind (lag.c) ---- */
+
+/* Of the WAL that is on this disk, what the page server has not said that it can answer with. */
+extern uint64 lag_bytes(void);
+/* Waits while it is too far behind, if this process writes, and may wait. */
+extern void lag_throttle(void);
+/* Before fork. */
+extern void lag_install(void);
 
 /* ---- which pages may leave (page_kind.c) ---- */
 

@@ -38,6 +38,7 @@ int			setting_page_store_mb;
 int			setting_relations_max;
 int			setting_reconnect_seconds;
 int			setting_read_ahead;
+int			setting_max_lag_mb;
 static char *setting_stat;
 char	   *page_server_token;
 static char *setting_start_lsn;
@@ -84,6 +85,10 @@ define_settings(void)
 							"Pages that a sequential reader asks for ahead.",
 							"0 asks for none.", &setting_read_ahead, 256, 0, 448, PGC_USERSET,
 							0, NULL, NULL, NULL);
+	DefineCustomIntVariable("pageserver.max_lag",
+							"How much WAL the page server may be behind before writers wait for it.",
+							NULL, &setting_max_lag_mb, 1024, 1, 1024 * 1024, PGC_SIGHUP,
+							GUC_UNIT_MB | GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomStringVariable("pageserver.stat", "What was done with pages, as JSON.", NULL,
 							   &setting_stat, "", PGC_INTERNAL,
 							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL,
@@ -318,4 +323,5 @@ _PG_init(void)
 	sizes_install();
 	saver_install();
 	guard_install();
+	lag_install();
 }

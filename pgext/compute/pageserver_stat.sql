@@ -28,3 +28,11 @@ CREATE OR REPLACE VIEW pageserver_stat.reads AS
 CREATE OR REPLACE VIEW pageserver_stat.kept AS
   SELECT substr(name, 12) AS reason, value AS bytes
     FROM pageserver_stat.counters WHERE name LIKE 'kept\_bytes\_%';
+
+-- WAL that the page server has not taken in yet; from `bytes_max` on writers wait, as they have so far.
+CREATE OR REPLACE VIEW pageserver_stat.lag AS
+  SELECT (s ->> 'lag_bytes')::bigint AS bytes,
+         (s ->> 'lag_bytes_max')::bigint AS bytes_max,
+         (s ->> 'writers_waited_us')::bigint / 1000.0 AS writers_waited_ms
+    FROM (SELECT nullif(current_setting('pageserver.stat', true), '')::json) AS stat (s)
+   WHERE s IS NOT NULL;

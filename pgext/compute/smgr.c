@@ -165,6 +165,7 @@ compute_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page
 
 	if (is_test(SLOT_EXTEND))
 		return;
+	lag_throttle();
 	state = fork_state(reln, fork);
 	if (is_local(reln, state))
 	{
@@ -238,6 +239,7 @@ compute_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 
 	if (is_test(SLOT_READ))
 		return;
+	lag_throttle();
 	state = fork_state(reln, fork);
 	if (is_local(reln, state))
 		mdread(reln, fork, block, page);

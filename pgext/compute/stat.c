@@ -5,7 +5,6 @@
  */
 #include "compute/compute.h"
 
-#include "access/xlog.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/shmem.h"
@@ -47,6 +46,7 @@ append_counters(StringInfo text)
 	append(text, "sizes_asked", pg_atomic_read_u64(&counters->sizes_asked));
 	append(text, "waited_us", pg_atomic_read_u64(&counters->waited_us));
 	append(text, "waits_for_page_server", pg_atomic_read_u64(&counters->reconnects));
+	append(text, "writers_waited_us", pg_atomic_read_u64(&counters->throttled_us));
 	append(text, "pages_written", pg_atomic_read_u64(&counters->written));
 	append(text, "pages_left_store", pg_atomic_read_u64(&counters->left));
 	append(text, "pages_logged_for_room", pg_atomic_read_u64(&counters->logged));
@@ -75,8 +75,6 @@ const char *
 stat_show(void)
 {
 	StringInfoData text;
-	XLogRecPtr	flushed,
-				known;
 
 	/* The postmaster shows it too (postgres -C), without shared memory. */
 	if (counters == NULL || !IsUnderPostmaster)
@@ -85,9 +83,8 @@ stat_show(void)
 	appendStringInfoChar(&text, '{');
 	append_counters(&text);
 	append_store(&text);
-	flushed = GetFlushRecPtr(NULL);
-	known = lsn_page_server();
-	append(&text, "lag_bytes", flushed > known ? flushed - known : 0);
+	append(&text, "lag_bytes", lag_bytes());
+	append(&text, "lag_bytes_max", (uint64) setting_max_lag_mb * 1024 * 1024);
 	appendStringInfoChar(&text, '}');
 	return text.data;
 }

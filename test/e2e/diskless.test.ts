@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 import { haltOn, removeServer, rowsOf, valueOf } from "../support/computes.ts";
 import { runPg } from "../support/postgres.ts";
+import { until } from "../support/replication.ts";
 import { ServerUnderTest } from "../verify/server.ts";
 
 const TINY = { shared_buffers: "128kB", autovacuum: "off" };
@@ -280,6 +281,37 @@ describe("what goes wrong", () => {
     expect(count(log, "waiting for the page server: ")).toBe(2);
     expect(count(log, "the page server answers again")).toBe(1);
     await haltOn(server, "waiter");
+  });
+
+  test("writers wait for a page server that is too far behind, in the midst of a transaction", async () => {
+    await branch("bulk");
+    const compute = await boot("bulk", { ...TINY, "pageserver.max_lag": "4MB" });
+    const client = new pg.Client(compute.uri);
+    await client.connect();
+    try {
+      const load = (rows: number) =>
+        client.query(`INSERT INTO bulk SELECT repeat('x', 1000) FROM generate_series(1, ${rows})`);
+      await client.query("CREATE TABLE bulk (pad text)");
+      // So that what it needs of the catalogs is here.
+      await load(1);
+      await server.kill();
+      const loading = load(20_000);
+      loading.catch(() => undefined); // awaited below, unless this fails before
+      await until("it waits", () => logOf(compute).includes("a writer waits: "), 60_000);
+      expect(logOf(compute)).toContain("pageserver.max_lag is how far it may be behind");
+      await server.start();
+      await loading;
+      const views = path.resolve("pgext/compute/pageserver_stat.sql");
+      await client.query(fs.readFileSync(views, "utf8"));
+      const { rows } = await client.query<Record<string, string>>(
+        "SELECT * FROM pageserver_stat.lag",
+      );
+      expect(rows[0]!["bytes_max"]).toBe(`${4 << 20}`);
+      expect(Number(rows[0]!["writers_waited_ms"])).toBeGreaterThan(0);
+    } finally {
+      await client.end();
+    }
+    await haltOn(server, "bulk");
   });
 
   test("settings that would lose pages, and a second start, are refused", async () => {

@@ -118,6 +118,8 @@ export class TortureClient {
 
   /** A temporary table, and a statement that must not see its own rows. */
   private async borrow(client: pg.Client): Promise<void> {
+    // Left by an attempt that met a deadlock.
+    await client.query("DROP TABLE IF EXISTS pg_temp.mine");
     await client.query("CREATE TEMP TABLE mine AS SELECT * FROM things WHERE id % 20 = 0");
     const { rowCount } = await client.query(
       "INSERT INTO things SELECT id, word || '!', tags, place FROM mine",

@@ -168,13 +168,17 @@ connection_get(int *length, TimestampTz deadline)
 
 	while ((*length = PQgetCopyData(connection, &bytes, 1)) == 0)
 	{
+		/* What a sequential reader asked ahead is mostly there: a wait would cost more than a look. */
+		if (!PQconsumeInput(connection))
+			return NULL;
+		*length = PQgetCopyData(connection, &bytes, 1);
+		if (*length != 0)
+			break;
 		if (deadline != NO_DEADLINE && GetCurrentTimestamp() > deadline)
 			return NULL;
 		/* What was put without waiting may still have to go. */
 		wait_for(PQflush(connection) == 1 ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE :
 				 WL_SOCKET_READABLE);
-		if (!PQconsumeInput(connection))
-			return NULL;
 	}
 	if (*length < 0)
 	{

@@ -9,6 +9,7 @@
 //    └─ tenant            opens its catalog; branches; budget, then "broken", neighbours unaffected
 //        └─ timeline      page reads, WAL, sealing in turns; state rebuilt from the store
 //            └─ wal-receiver   reconnects by itself with back-off; restarts from the durable LSN
+//   evictor               keeps the disk below its marks: layers that object storage has go; with a backup only
 //   scheduler             ticks: seal what is idle or old, time out waiting readers
 //   connections           page service listener
 //    └─ connection        one a compute link; never restarted, the compute reconnects
@@ -31,6 +32,7 @@ export const POLICY = {
   tenant: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   timeline: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   walReceiver: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 10_000 },
+  evictor: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 1_000, backOffMsMax: 5_000 },
   scheduler: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 1_000, backOffMsMax: 5_000 },
   connections: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   connection: { crashesMax: 0, windowMs: MINUTE_MS, backOffMs: 0, backOffMsMax: 0 },
@@ -43,7 +45,8 @@ export interface Running {
 
 /** How a child is started. Its dependencies (store, sockets, processes) are already in the closure. */
 export interface ChildSpec {
-  readonly name: "redo-pool" | "uploader" | "sealer" | "tenants" | "scheduler" | "connections";
+  readonly name:
+    "redo-pool" | "uploader" | "sealer" | "tenants" | "evictor" | "scheduler" | "connections";
   readonly start: (root: Scope) => Running | Promise<Running>;
 }
 
@@ -53,6 +56,7 @@ const ORDER: readonly ChildSpec["name"][] = [
   "uploader",
   "sealer",
   "tenants",
+  "evictor",
   "scheduler",
   "connections",
 ];

@@ -4,12 +4,21 @@
 
 import { TomlError, parse as parseToml } from "smol-toml";
 import { z } from "zod";
+import { parseMark, parseSize } from "./core/backup/evict.ts";
 import { CONNECTIONS_MAX, TENANT_CONNECTIONS_MAX } from "./core/limits.ts";
 
 const port = z.coerce.number().int().min(0).max(65_535);
 /** Text of the environment, or a boolean of the file. */
 const yesOrNo = z.union([z.boolean(), z.stringbool()]);
 const optionalText = z.string().min(1).optional();
+
+const text = z.union([z.number(), z.string()]).transform((given) => String(given).trim());
+/** "256MB", or a number: bytes. */
+const size = text.refine((given) => parseSize(given) !== undefined, "it must be bytes, e.g. 256MB");
+const diskMark = text.refine(
+  (given) => given === "off" || parseMark(given) !== undefined,
+  "it must be percent of the disk (85%), bytes of layers (500GB), or off",
+);
 
 const schema = z.strictObject({
   dataDir: z.string().min(1).default("data"),
@@ -49,6 +58,10 @@ const schema = z.strictObject({
   backupPlainObjects: yesOrNo.default(false),
   backupPurgeAgeS: z.coerce.number().int().min(1).max(31_536_000).default(86_400),
   backupSourceKeeps: z.enum(["uploaded", "durable"]).default("uploaded"),
+  evictHigh: diskMark.default("85%"),
+  evictLow: diskMark.default("80%"),
+  evictAgeS: z.coerce.number().int().min(0).max(31_536_000).default(0),
+  evictFloor: size.default("256MB"),
 });
 
 export type Config = Readonly<z.infer<typeof schema>>;
@@ -141,6 +154,22 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   backupSourceKeeps: about(
     ...(["backup_source_keeps", "BACKUP_SOURCE_KEEPS", "word"] as const),
     "followed primaries keep WAL that is not: uploaded (a lost machine has no gap) or durable here",
+  ),
+  evictHigh: about(
+    ...(["evict_high", "EVICT_HIGH", "mark"] as const),
+    "with a backup: above it layers leave the disk; percent of the disk, bytes of layers, or off",
+  ),
+  evictLow: about(
+    ...(["evict_low", "EVICT_LOW", "mark"] as const),
+    "so long until it is below this",
+  ),
+  evictAgeS: about(
+    ...(["evict_age", "EVICT_AGE", "seconds"] as const),
+    "with a backup: a layer that was not read for so long leaves the disk; 0: none does",
+  ),
+  evictFloor: about(
+    ...(["evict_floor", "EVICT_FLOOR", "bytes"] as const),
+    "bytes of layers, those read last, that each tenant keeps on the disk",
   ),
 };
 

@@ -58,6 +58,18 @@ describe("settings", () => {
     expect(refusal({}, {}, file("data_dir = "))).toMatch(/^\/etc\/p\.toml: line 1: /);
   });
 
+  test("marks of disk usage and sizes are told from words", () => {
+    for (const mark of ["85%", "12.5%", "500GB", 1_000_000, "off"]) {
+      expect(loadConfig({ evictHigh: mark }, {}).config.evictHigh).toBe(String(mark));
+    }
+    expect(refusal({ evictHigh: "100%" }, {})).toMatch(
+      /^evict_high: it must be percent of the disk \(85%\), bytes of layers \(500GB\), or off/,
+    );
+    expect(refusal({ evictFloor: "much" }, {})).toMatch(
+      /^evict_floor: it must be bytes, e.g. 256MB/,
+    );
+  });
+
   test("a certificate and its key come together", () => {
     expect(refusal({ tlsCert: "/c" }, {})).toBe(
       "tls_cert is set and tls_key is not: TLS needs both",

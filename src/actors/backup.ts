@@ -7,6 +7,7 @@ import type { ObjectStorage } from "../core/object-storage.ts";
 import type { TenantKeys } from "../io/objects/tenant-keys.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { LayerFiles } from "../store/layer-files.ts";
+import type { EvictionState } from "./evictor.ts";
 import { LayerFetcher } from "./layer-fetcher.ts";
 import { TenantBackup } from "./backup-tenant.ts";
 import type { ActorRef } from "./runtime.ts";
@@ -49,6 +50,7 @@ export class Backup {
   readonly options: BackupOptions;
   readonly uploader: ActorRef<UploaderMsg>;
   readonly fetcher: LayerFetcher;
+  readonly eviction: EvictionState = { layers: 0, bytes: 0, short: undefined };
   /** This process, in the manifests that it writes. */
   readonly writer: string;
   private readonly tenants = new Map<TenantId, TenantBackup>();

@@ -15,6 +15,7 @@ import type { TenantMsg } from "./tenant.ts";
 import type { Positions, TimelineMsg } from "./timeline-messages.ts";
 import type { BackupFacts } from "./timeline-backup-state.ts";
 import type { ReadFrom } from "./timeline-reads.ts";
+import type { EvictableFile, ResidenceFacts } from "./timeline-residence.ts";
 import type { WalReceiverStatus } from "./wal-receiver.ts";
 
 /** What a timeline tells of itself. */
@@ -60,6 +61,10 @@ export interface TimelineHandle {
   readonly sizes?: (() => { readonly logical: number; readonly wal: number }) | undefined;
   /** How its backup goes; undefined: there is none. */
   readonly backup?: (() => BackupFacts | undefined) | undefined;
+  /** Which of its layers are here; undefined: all of them, there is no backup. */
+  readonly residence?: (() => ResidenceFacts | undefined) | undefined;
+  /** Layers that may leave the disk. */
+  readonly evictable?: (() => readonly EvictableFile[]) | undefined;
   readonly facts: TimelineFacts;
 }
 

@@ -4,7 +4,7 @@
 import { errorCode } from "../core/error-code.ts";
 import { timelinePrefix } from "../core/backup/names.ts";
 import { LAYER_FETCHES_MAX } from "../core/limits.ts";
-import type { TenantId } from "../core/ids.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
 import { ObjectError, type ObjectStorage } from "../core/object-storage.ts";
 import { fetchLayer } from "../io/objects/layer-object.ts";
 import type { LayerEntry } from "../store/catalog-entries.ts";
@@ -27,11 +27,17 @@ export class LayerFetcher {
   private readonly files: LayerFiles;
   private readonly underWay = new Map<string, Promise<void>>();
   private readonly waiting: Record<FetchLane, (() => void)[]> = { urgent: [], background: [] };
+  private readonly byTimeline = new Map<TimelineId, number>();
   private running = 0;
 
   constructor(storages: Readonly<Record<FetchLane, ObjectStorage>>, files: LayerFiles) {
     this.storages = storages;
     this.files = files;
+  }
+
+  /** Layers of a timeline that were fetched, counted up. */
+  fetchedOf(timeline: TimelineId): number {
+    return this.byTimeline.get(timeline) ?? 0;
   }
 
   /** Resolves when the file is here, whole. Rejects with ObjectError, StoreFull. */
@@ -54,6 +60,7 @@ export class LayerFetcher {
       await fetchLayer(this.storages[lane], name, path, entry);
       this.files.trust(path);
       this.counts.fetched++;
+      this.byTimeline.set(entry.timeline, this.fetchedOf(entry.timeline) + 1);
       this.counts.bytes += object.bytes;
     } catch (cause) {
       this.counts.failed++;

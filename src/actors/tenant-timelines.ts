@@ -6,7 +6,6 @@ import { LSN_INVALID } from "../core/lsn.ts";
 import type { TimelineId } from "../core/ids.ts";
 import type { TimelineEntry } from "../store/catalog-entries.ts";
 import { layersPath, timelinePath, walPath } from "../store/data-dir.ts";
-import type { LayerFiles } from "../store/layer-files.ts";
 import { TimelineStore } from "../store/timeline-store.ts";
 import type { Asleep, TenantHandle, TimelineHandle } from "./directory.ts";
 import type { ActorRef } from "./runtime.ts";
@@ -29,7 +28,6 @@ export interface TenantShared extends Omit<
   | "bed"
 > {
   readonly dataDir: string;
-  readonly files: LayerFiles;
   readonly tenantRestart: RestartPolicy;
   readonly timelineRestart: RestartPolicy;
   /** Instead of TIMELINES_AWAKE, for tests. */

@@ -16,6 +16,7 @@ import { backupFacts } from "./timeline-backup.ts";
 import { fetchForLoading, fetchPaths } from "./timeline-fetch.ts";
 import { dismiss } from "./timeline-readers.ts";
 import { pinsOf } from "./timeline-pins.ts";
+import { evictable, residenceFacts } from "./timeline-residence.ts";
 import {
   type TimelineDeps,
   type TimelineState,
@@ -113,6 +114,8 @@ export function loaded(state: TimelineState): void {
     pendingCommits: () => intake.ingest.pendingCommits(),
     readFrom: state.readFrom,
     backup: () => backupFacts(state),
+    residence: () => residenceFacts(state),
+    evictable: () => evictable(state),
     pins: () => pinsOf(state),
     sizes: () => ({ logical: wal.logicalSize, wal: wal.walBytes }),
     merge: () => ({

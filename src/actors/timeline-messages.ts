@@ -7,6 +7,7 @@ import type { Result } from "../core/result.ts";
 import type { BackupSource } from "../core/backup-source.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
 import type { HoldMsg } from "./timeline-holds.ts";
+import type { Evicted } from "./timeline-residence.ts";
 
 /** Positions of a timeline, always by these names (ARCHITECTURE.md). */
 export interface Positions {
@@ -80,6 +81,12 @@ export type TimelineMsg =
     }
   /** Nothing but to be awake; answered when loading has ended, well or not. */
   | { readonly kind: "wake"; readonly reply?: Reply<undefined> }
+  /** These layer files may leave the disk: whichever still may, does; answered when their space is free. */
+  | {
+      readonly kind: "evict";
+      readonly files: readonly string[];
+      readonly reply: Reply<Evicted>;
+    }
   /** From the scheduler. */
   | { readonly kind: "tick" }
   /** Stops for good; answered when files are closed. */

@@ -22,7 +22,13 @@ import type { Catalog } from "../store/catalog.ts";
 import { PG_EPOCH_US } from "../store/commit-seconds.ts";
 import { fileExists } from "../store/data-dir.ts";
 import type { MergeJob } from "../store/merge-job.ts";
-import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
+import {
+  type LayerAbsent,
+  StoreCorrupt,
+  StoreFailed,
+  StoreFull,
+  errorText,
+} from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
 import { absentLayers, fetchPaths } from "./timeline-fetch.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
@@ -53,8 +59,8 @@ export class Retention {
   walBytesPerSecond = 0;
   private looked: { readonly lsn: Lsn; readonly atMs: number } | undefined;
   failure: string | undefined;
-  /** Layers that are to be merged are being fetched. */
-  fetching = false;
+  /** Layers that are to be merged and are being fetched, by path. */
+  fetching: readonly string[] | undefined;
   /** Leases and snapshots, as the catalog had them in the version that it gives them. */
   holds: Holds = NO_HOLDS;
   holdsVersion = -1;
@@ -234,11 +240,11 @@ function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
 /** True when layers that are to be merged are not here: they are fetched, then it is planned anew. */
 function fetchFirst(state: TimelineState, plan: MergePlan): boolean {
   const { deps, wal, retention, self } = state;
-  if (retention.fetching) return true;
+  if (retention.fetching !== undefined) return true;
   if (deps.backup === undefined) return false;
   const absent = absentLayers(wal!.store, plan.from, plan.to, fileExists);
   if (absent.length === 0) return false;
-  retention.fetching = true;
+  retention.fetching = absent;
   retention.asked.unshift(...retention.waiters.splice(0));
   fetchPaths(deps, absent, "background").then(
     () => self.tell({ kind: "merge-fetched", life: state, error: undefined }),
@@ -247,9 +253,18 @@ function fetchFirst(state: TimelineState, plan: MergePlan): boolean {
   return true;
 }
 
+/** A layer below those that are merged, and of it no more than a page needs that gets an image. */
+function fetchOlder(state: TimelineState, absent: LayerAbsent, next: () => void): void {
+  const { deps, self } = state;
+  if (deps.backup === undefined) return failed(state, absent);
+  fetchPaths(deps, [absent.path], "background").then(next, (error: unknown) =>
+    self.tell({ kind: "merge-failed", life: state, error }),
+  );
+}
+
 /** What a merge needs is here, or cannot be had. */
 export function mergeFetched(state: TimelineState, error: unknown): void {
-  state.retention.fetching = false;
+  state.retention.fetching = undefined;
   if (error !== undefined) return failed(state, error);
   if (state.retention.asked.length > 0) beginAsked(state);
   else beginDue(state);
@@ -283,6 +298,8 @@ export function mergeTurn(state: TimelineState): void {
           .closeLayer()
           .then(next, (error: unknown) => self.tell({ kind: "merge-failed", life: state, error }));
         return;
+      case "absent":
+        return fetchOlder(state, turn.error, next);
       case "written":
         return entered(state, job);
     }

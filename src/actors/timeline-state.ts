@@ -14,6 +14,7 @@ import type { Log } from "../io/log.ts";
 import type { Secret } from "../protocol/conninfo.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { CrashPoint } from "../store/crash-points.ts";
+import type { LayerFiles } from "../store/layer-files.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { PageCache } from "../store/page-cache.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
@@ -29,6 +30,7 @@ import type { TimelineMsg } from "./timeline-messages.ts";
 import { TimelineBackup } from "./timeline-backup-state.ts";
 import type { ReadFrom } from "./timeline-reads.ts";
 import type { Bed } from "./timeline-sleep.ts";
+import { Residence } from "./timeline-residence.ts";
 import { Retention } from "./timeline-retention.ts";
 import type { TimelineWal } from "./timeline-wal.ts";
 import { WalInlet } from "./wal-inlet.ts";
@@ -44,6 +46,7 @@ export interface TimelineDeps {
   readonly openStore: (ancestor: TimelineStore | undefined) => TimelineStore;
   readonly walDirectory: string;
   readonly layersDirectory: string;
+  readonly files: LayerFiles;
   readonly cache: PageCache;
   readonly budget: OpenBudget;
   readonly redo: ActorRef<RedoPoolMsg>;
@@ -119,6 +122,7 @@ export class TimelineState {
   usedMs: number;
   readonly retention = new Retention();
   readonly backup = new TimelineBackup();
+  readonly residence = new Residence();
   /** Why the last seal failed; gone when one has not. */
   sealFailure: string | undefined;
   /** Set when this life ends: resolves when it touches no file any more. */

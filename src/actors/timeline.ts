@@ -16,6 +16,7 @@ import { boot, loadFailed, loaded } from "./timeline-boot.ts";
 import { hold } from "./timeline-holds.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
+import { evict } from "./timeline-residence.ts";
 import {
   compactNow,
   endRetention,
@@ -108,6 +109,8 @@ export function refuseMsg(msg: Msg, why: string | undefined, closed: () => Promi
       return msg.reply.answer(undefined);
     case "wake":
       return msg.reply?.answer(undefined);
+    case "evict":
+      return msg.reply.answer({ layers: 0, bytes: 0 });
     case "wal-attach":
     case "compact":
     case "seal-now":
@@ -208,6 +211,8 @@ function handle(state: TimelineState, msg: Msg): void {
       return layerPut(state, msg.file, msg.object, msg.error);
     case "compact":
       return compactNow(state, msg.reply);
+    case "evict":
+      return evict(state, msg.files, msg.reply);
     case "collect": {
       const policy = retentionPolicy(state.deps.catalog);
       const { windowMs = policy.windowMs, walBytes = policy.walBytes } = msg;

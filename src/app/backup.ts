@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import type { BackupOptions } from "../actors/backup.ts";
 import type { Config } from "../config.ts";
+import { type EvictionPolicy, parseMark, parseSize } from "../core/backup/evict.ts";
 import { claimPlace, probeStorage } from "../core/backup/probe.ts";
 import { type ObjectStorage, mayPass } from "../core/object-storage.ts";
 import { systemClock } from "../io/clock.ts";
@@ -85,6 +86,17 @@ export async function openObjects(config: Config, masterKeys: Secret | undefined
 
 /** The environment's name for master keys. */
 export const MASTER_KEYS = "PAGESERVER_BACKUP_KEY";
+
+/** When layers leave the local disk. */
+export function evictionPolicy(config: Config): EvictionPolicy {
+  const { evictHigh, evictLow, evictAgeS, evictFloor } = config;
+  const high = parseMark(evictHigh);
+  return {
+    marks: high && { high, low: parseMark(evictLow) ?? high },
+    ageMs: evictAgeS === 0 ? undefined : evictAgeS * 1_000,
+    floorBytes: parseSize(evictFloor) ?? 0,
+  };
+}
 
 /** The back end that `backup` names; undefined: none. */
 export function openStorage(config: Config): ObjectStorage | undefined {

@@ -4,22 +4,36 @@ import type { TenantHandle } from "../actors/directory.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { type Result, ok } from "../core/result.ts";
+import type { Management } from "../http/management.ts";
 import type { CheckReport } from "../protocol/api-status.ts";
 import { checkStore } from "../store/check.ts";
 import { timelinePath } from "../store/data-dir.ts";
+import type { Finder } from "./finder.ts";
 
 /** In turns of a few ms, so that reads and WAL go on meanwhile. */
 export async function checkTenant(
   shared: TenantShared,
   tenant: TenantHandle,
+  remote: "fetch" | "count",
 ): Promise<Result<CheckReport, AdminError>> {
   const startedMs = shared.clock.steadyMs();
-  const { layers, versions, problems } = await checkStore({
+  const fetcher = remote === "fetch" ? shared.backup?.fetcher : undefined;
+  const found = await checkStore({
     catalog: tenant.catalog,
     files: shared.files,
     directoryOf: ({ id }) => timelinePath(shared.dataDir, tenant.id, id),
     turn: () => new Promise((resolve) => setImmediate(resolve)),
+    fetchLayer:
+      fetcher && ((entry, path) => fetcher.fetch({ tenant: tenant.id, path, entry }, "background")),
   });
   const ms = Math.round(shared.clock.steadyMs() - startedMs);
-  return ok({ layers, versions, ms, problems: [...problems] });
+  const { layers, versions, remote: remote_layers, problems } = found;
+  return ok({ layers, versions, remote_layers, ms, problems: [...problems] });
 }
+
+export const checkManagement = (
+  shared: TenantShared,
+  finder: Finder,
+): Pick<Management, "check"> => ({
+  check: (ref, remote) => finder.withTenant(ref, (tenant) => checkTenant(shared, tenant, remote)),
+});

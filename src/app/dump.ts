@@ -9,6 +9,7 @@ import { VERSION, VERSION_FLAG, type Version, endsChain } from "../core/version.
 import type { DumpTarget, Dumped } from "../http/management.ts";
 import type { PageVersionInfo } from "../protocol/api.ts";
 import { MISSING } from "../store/relations.ts";
+import { LayerAbsent } from "../store/store-errors.ts";
 
 /** Versions listed at most: a hot page may have a million. */
 const VERSIONS_MAX = 1_000;
@@ -45,11 +46,7 @@ export async function dumpKey(
     group.kind === KIND.PAGE
       ? { spc: group.a, db: group.b, rel: group.c, fork: group.d }
       : undefined;
-  const versions: PageVersionInfo[] = [];
-  store.visitNamed(group, target.block, at, LSN_INVALID, (version, layer, owner) => {
-    versions.push(versionInfo(version, layer, owner));
-    return !endsChain(version.type, version.flags) && versions.length < VERSIONS_MAX;
-  });
+  const versions = await versionsOf(timeline, group, target.block, at);
   const blocks = rel && readFrom.pages.relations.relSize(rel, at);
   const page = rel && (await readPages(readFrom, rel, target.block, 1, at)).slice(0, PAGE_BYTES);
   return {
@@ -60,6 +57,28 @@ export async function dumpKey(
     page,
     versions,
   };
+}
+
+/** Fetches layers that are not here, one after the other: each time it is looked deeper. */
+async function versionsOf(
+  { store, readFrom }: TimelineHandle,
+  group: Group,
+  block: number,
+  at: Lsn,
+): Promise<readonly PageVersionInfo[]> {
+  for (;;) {
+    const versions: PageVersionInfo[] = [];
+    try {
+      store!.visitNamed(group, block, at, LSN_INVALID, (version, layer, owner) => {
+        versions.push(versionInfo(version, layer, owner));
+        return !endsChain(version.type, version.flags) && versions.length < VERSIONS_MAX;
+      });
+      return versions;
+    } catch (cause) {
+      if (!(cause instanceof LayerAbsent) || readFrom?.fetch === undefined) throw cause;
+      await readFrom.fetch([cause.path]);
+    }
+  }
 }
 
 function versionInfo(version: Version, layer: string, timeline: string): PageVersionInfo {

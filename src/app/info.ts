@@ -54,7 +54,7 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     remote_consistent_lsn: shown.uploaded,
     initdb_lsn: Lsn.format(entry.baseLsn),
     min_readable_lsn: Lsn.format(cutoffIn(tenant.timelines, entry)),
-    current_physical_size: sealedOf(timeline).bytes,
+    current_physical_size: localBytes(timeline),
     source: sourceInfo(timeline),
     layers: sealedOf(timeline).layers,
     ...damagedOf(timeline),
@@ -74,9 +74,10 @@ function readsOf(id: TimelineId): Pick<TimelineInfo, "reads"> {
   return { reads: { pages, batches, seconds: ns / 1e9 } };
 }
 
-function backupInfo({ backup }: TimelineHandle): BackupInfo | undefined {
+function backupInfo({ backup, residence }: TimelineHandle): BackupInfo | undefined {
   const found = backup?.();
-  if (found === undefined) return undefined;
+  const where = residence?.();
+  if (found === undefined || where === undefined) return undefined;
   const { state, reason, lagBytes, layersWaiting, writtenAtMs } = found;
   return {
     state,
@@ -84,8 +85,15 @@ function backupInfo({ backup }: TimelineHandle): BackupInfo | undefined {
     lag_bytes: lagBytes,
     layers_waiting: layersWaiting,
     ...(writtenAtMs !== undefined && { written_at: formatTime(writtenAtMs * 1000) }),
+    ...{ local_layers: where.localLayers, local_bytes: where.localBytes },
+    ...{ remote_layers: where.remoteLayers, remote_bytes: where.remoteBytes },
+    ...{ evicted_layers: where.evictedLayers, fetched_layers: where.fetchedLayers },
   };
 }
+
+/** Of sealed layers on the local disk. */
+export const localBytes = (timeline: TimelineHandle): number =>
+  timeline.residence?.()?.localBytes ?? sealedOf(timeline).bytes;
 
 export function stateOf(phase: TimelinePhase): TimelineState {
   switch (phase.kind) {
@@ -131,7 +139,7 @@ export function unusableTenants({ tenants, unusable }: Directory): readonly Tena
 
 export function tenantInfo(tenant: TenantHandle, isDefault: boolean): TenantInfo {
   let size = 0;
-  for (const timeline of tenant.timelines.values()) size += sealedOf(timeline).bytes;
+  for (const timeline of tenant.timelines.values()) size += localBytes(timeline);
   const { broken } = tenant;
   return {
     id: tenant.id,

@@ -22,7 +22,7 @@ import type { Job } from "../protocol/api-work.ts";
 import { parseConninfo } from "../protocol/conninfo.ts";
 import { StoreFull } from "../store/store-errors.ts";
 import { bootstrapTimeline } from "./bootstrap.ts";
-import { checkTenant } from "./check.ts";
+import { checkManagement } from "./check.ts";
 import { compatManagement } from "./compat.ts";
 import type { Computes } from "./computes.ts";
 import { dumpKey } from "./dump.ts";
@@ -126,7 +126,7 @@ export function createManagement(deps: ManagementDeps): Management {
       }),
     ...holdsManagement(directory, finder, deps.shared.clock.nowMs),
     ...retentionManagement(deps.shared, deps.computes, finder),
-    check: (ref) => finder.withTenant(ref, (tenant) => checkTenant(deps.shared, tenant)),
+    ...checkManagement(deps.shared, finder),
   };
 }
 

@@ -140,7 +140,9 @@ function statusMetrics(registry: Registry): (status: Status) => void {
     "Pages that redo could not rebuild",
     () => redo.failures,
   );
+  const residence = residenceMetrics(registry);
   return (status) => {
+    residence(status);
     open.set(meters.connectionsOpened - meters.connectionsClosed);
     layers.set(status.open_layers_bytes);
     queued.set(status.redo.queued);
@@ -168,6 +170,36 @@ function statusMetrics(registry: Registry): (status: Status) => void {
       }
       if ("lag_bytes" in source && source.lag_bytes !== undefined)
         lag.set(labels, source.lag_bytes);
+    }
+  };
+}
+
+/** Which layers are on the local disk; those that left it and came back. */
+function residenceMetrics(registry: Registry): (status: Status) => void {
+  const gauge = (name: string, help: string) =>
+    new Gauge({
+      ...{ name: `${PREFIX}${name}`, help, labelNames: ["tenant", "timeline"] },
+      registers: [registry],
+    });
+  const local = gauge("layer_local_bytes", "Sealed layers on the local disk");
+  const remote = gauge("layer_remote_bytes", "Sealed layers in object storage only");
+  let now: Status["layers"];
+  const of: readonly [string, string, keyof NonNullable<Status["layers"]>][] = [
+    ["layers_evicted_total", "Layers that left the local disk", "evicted"],
+    ["layers_evicted_bytes_total", "Bytes of layers that left the local disk", "evicted_bytes"],
+    ["layers_fetched_total", "Layers that came from object storage", "fetched"],
+    ["layers_fetched_bytes_total", "Bytes of objects that came for them", "fetched_bytes"],
+    ["layers_fetch_failures_total", "Layers that could not be had", "fetch_failures"],
+  ];
+  for (const [name, help, key] of of) counted(registry, name, help, () => now?.[key] ?? 0);
+  return ({ layers, timelines }) => {
+    now = layers;
+    local.reset();
+    remote.reset();
+    for (const { tenant_id: tenant, timeline_id: timeline, backup } of timelines) {
+      if (backup === undefined) continue;
+      local.set({ tenant, timeline }, backup.local_bytes);
+      remote.set({ tenant, timeline }, backup.remote_bytes);
     }
   };
 }

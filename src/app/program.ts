@@ -23,7 +23,7 @@ import { openDataDirectory } from "../store/data-dir.ts";
 import { OpenBudget } from "../store/open-budget.ts";
 import { PageCache } from "../store/page-cache.ts";
 import { OpenFiles } from "../store/sealed-file.ts";
-import { openBackup } from "./backup.ts";
+import { evictionPolicy, openBackup } from "./backup.ts";
 import { Closers } from "./closers.ts";
 import { Computes } from "./computes.ts";
 import { readDashboard } from "./dashboard-files.ts";
@@ -208,8 +208,9 @@ async function treeParts(found: Found): Promise<TreeParts> {
     port: config.listenPort,
     onError: (error) => log.error({ err: error }, "accepting connections"),
   });
+  const eviction = evictionPolicy(config);
   const tenantConnectionsMax = config.tenantConnections;
-  return { shared, listener, tenantConnectionsMax, login, redo, backup };
+  return { shared, listener, tenantConnectionsMax, login, redo, backup, eviction };
 }
 
 /** The listener closes when its last link has, and links are closed by the tree: both at once. */
@@ -245,6 +246,7 @@ function statusSource(of: {
       redoProcesses: parts.redo.processes,
       redoCounts: parts.redo.counts,
       tree: tree.system.tree(),
+      backup: tree.shared.backup,
     });
 }
 

@@ -16,6 +16,7 @@ import {
   syntheticSize,
 } from "../core/synthetic-size.ts";
 import type { SizesInfo } from "../protocol/api.ts";
+import { localBytes } from "./info.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 
 /** Undefined while the timeline is not loaded. Walks sizes of relations, in turns. */
@@ -27,7 +28,7 @@ export async function timelineSizes(
   const { store, sizes, entry } = timeline;
   if (store === undefined || sizes === undefined) return undefined;
   const { logical, wal } = sizes();
-  const layers = store.sealedBytes;
+  const layers = localBytes(timeline);
   const synthetic = await treeSize(shared, tenant, timeline);
   const history = historyBytes(sized(timeline), cutoffIn(tenant.timelines, entry));
   return {

@@ -1,5 +1,6 @@
 // What `pageserver status` shows: the live tree, positions of all timelines, work of WAL redo.
 
+import type { Backup } from "../actors/backup.ts";
 import type { Directory } from "../actors/directory.ts";
 import type { RedoPoolMsg } from "../actors/redo-pool.ts";
 import type { ActorRef, TreeNode } from "../actors/runtime.ts";
@@ -57,6 +58,7 @@ export interface StatusFacts {
   readonly redoCounts: RedoCounts;
   readonly directory: Directory;
   readonly tree: readonly TreeNode[];
+  readonly backup: Backup | undefined;
 }
 
 export function statusOf(facts: StatusFacts): Status {
@@ -89,7 +91,8 @@ export function statusOf(facts: StatusFacts): Status {
     rss_bytes: process.memoryUsage.rss(),
     open_layers_bytes: facts.budget.bytes,
     redo: { processes: facts.redoProcesses, ...facts.redoCounts },
-    alarms: alarmsOf(facts.directory),
+    ...(facts.backup !== undefined && { layers: layerTraffic(facts.backup) }),
+    alarms: [...alarmsOf(facts.directory), ...shortOf(facts.backup)],
     timelines,
     tree: facts.tree.map((node) => ({
       path: node.path,
@@ -98,6 +101,17 @@ export function statusOf(facts: StatusFacts): Status {
       ...(node.lastCrash !== undefined && { last_crash: node.lastCrash }),
       since: formatTime(node.sinceMs * 1000),
     })),
+  };
+}
+
+const shortOf = (backup: Backup | undefined): readonly string[] =>
+  backup?.eviction.short === undefined ? [] : [backup.eviction.short];
+
+function layerTraffic({ eviction, fetcher }: Backup): NonNullable<Status["layers"]> {
+  const { fetched, bytes, failed } = fetcher.counts;
+  return {
+    ...{ evicted: eviction.layers, evicted_bytes: eviction.bytes },
+    ...{ fetched, fetched_bytes: bytes, fetch_failures: failed },
   };
 }
 

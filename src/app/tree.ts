@@ -1,20 +1,23 @@
 // The actor tree of the program: what each child that supervision.ts names is started with.
 
-import { POLICY, type ChildSpec, type Tree, startTree } from "../../supervision.ts";
+import { POLICY, type ChildSpec, type Running, type Tree, startTree } from "../../supervision.ts";
 import { Backup, type BackupOptions } from "../actors/backup.ts";
 import { spawnUploader } from "../actors/uploader.ts";
 import { spawnConnections } from "../actors/connections.ts";
 import type { Directory } from "../actors/directory.ts";
+import { spawnEvictor } from "../actors/evictor.ts";
 import type { TimelineLookup } from "../actors/page-stream.ts";
 import { type RedoPoolMsg, spawnRedoPool } from "../actors/redo-pool.ts";
-import { type ActorRef, type CrashReport, ask } from "../actors/runtime.ts";
+import { type ActorRef, type CrashReport, type Scope, ask } from "../actors/runtime.ts";
 import type { Sealer } from "../actors/sealer.ts";
 import { spawnScheduler } from "../actors/scheduler.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import { type TenantsMsg, spawnTenants } from "../actors/tenants.ts";
+import type { EvictionPolicy } from "../core/backup/evict.ts";
 import type { TenantId, TimelineId } from "../core/ids.ts";
 import { REDO_DEADLINE_MS, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { systemClock } from "../io/clock.ts";
+import { diskUsage } from "../io/disk-usage.ts";
 import type { Listener } from "../io/listener.ts";
 import { startRedoProcess } from "../io/redo-process.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
@@ -30,6 +33,8 @@ export interface TreeParts {
   readonly shared: Omit<TenantShared, "redo" | "backup" | "sealer">;
   /** Undefined: none is configured. */
   readonly backup?: BackupOptions | undefined;
+  /** When layers leave the disk; counts only with a backup. */
+  readonly eviction?: EvictionPolicy;
   readonly listener: Listener;
   /** Links of one tenant at once. */
   readonly tenantConnectionsMax: number;
@@ -93,6 +98,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
         return { stop: () => stopTenants(tenants) };
       },
     },
+    { name: "evictor", start: (root) => startEvictor(root, parts, live.backup) },
     {
       name: "scheduler",
       start: (root) => {
@@ -120,6 +126,18 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
   };
   const tree = await startTree(NAME, children, onCrash);
   return { ...tree, tenants: live.tenants!, shared: all() };
+}
+
+/** Without a backup nothing may leave the disk. */
+function startEvictor(root: Scope, parts: TreeParts, backup: Backup | undefined): Running {
+  const { eviction: policy, shared } = parts;
+  if (backup === undefined || policy === undefined) return { stop: () => Promise.resolve() };
+  const { directory, log, clock, dataDir } = shared;
+  const evictor = spawnEvictor(root, POLICY.evictor, {
+    ...{ directory, log, policy, clock, state: backup.eviction },
+    disk: () => diskUsage(dataDir),
+  });
+  return { stop: async () => evictor.stop() };
 }
 
 function redoDeps({ redo, shared: { log } }: TreeParts): Parameters<typeof spawnRedoPool>[1] {

@@ -176,7 +176,9 @@ function timelineWords(info: TimelineInfo): string {
     ["source", sourceText(info.source)],
   ];
   const { sizes, backup } = info;
-  if (backup !== undefined) rows.push(["backup", backupText(backup)]);
+  if (backup !== undefined) {
+    rows.push(["backup", backupText(backup)], ["layers", residenceText(backup)]);
+  }
   if (sizes !== undefined) {
     rows.push(
       ["logical size", formatBytes(sizes.logical)],
@@ -194,4 +196,10 @@ function timelineWords(info: TimelineInfo): string {
 function backupText({ state, reason, lag_bytes: lag, layers_waiting: layers }: BackupInfo): string {
   if (state !== "backing-up") return `${state}: ${reason ?? "?"}`;
   return `${formatBytes(lag)} of WAL and ${layers} layers to go`;
+}
+
+function residenceText(info: BackupInfo): string {
+  const here = `${info.local_layers} here (${formatBytes(info.local_bytes)})`;
+  const away = `${info.remote_layers} in object storage only (${formatBytes(info.remote_bytes)})`;
+  return `${here}, ${away}; ${info.evicted_layers} left the disk, ${info.fetched_layers} came`;
 }

@@ -324,6 +324,12 @@ export const LAYER_FRAME_BYTES = 4 * MiB;
 export const LAYER_FETCHES_MAX = 6;
 /** A read waits this long for layers that have to be fetched, ms. A layer of 128 MiB at 10 MB/s takes 13 s. */
 export const FETCH_WAIT_MS_MAX = 60_000;
+/** How often it is looked which layers were read, and whether some have to leave the disk, ms; while the disk is being drained, as soon as the last pass is over. */
+export const EVICT_PERIOD_MS = 10_000;
+/** Layers that leave the disk in one pass: a second's work of the disk at most. */
+export const EVICT_LAYERS_PER_PASS = 64;
+/** A timeline that does not answer in this time, ms, is passed by. */
+export const EVICT_ANSWER_MS_MAX = 60_000;
 /** Timelines that an attach takes over at one time. */
 export const ATTACH_AT_ONCE = 4;
 /** A manifest that someone else writes again and again is tried so often while it is taken over. */

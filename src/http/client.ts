@@ -191,7 +191,8 @@ export class Client {
     recursive: boolean,
   ): Promise<{ readonly deleted: readonly string[] }> =>
     this.call("DELETE", this.timelinePath(timeline), undefined, { recursive: String(recursive) });
-  check = (): Promise<CheckReport> => this.call("POST", `${this.tenantPath}/check`);
+  check = (fetch = false): Promise<CheckReport> =>
+    this.call("POST", `${this.tenantPath}/check`, undefined, { fetch: String(fetch) });
 
   private timelinePath(nameOrId: string): string {
     return `${this.tenantPath}/timeline/${encodeURIComponent(nameOrId)}`;

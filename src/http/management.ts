@@ -237,7 +237,8 @@ export interface Management {
     recursive: boolean,
   ): Answer<readonly string[]>;
   /** Walks the whole store and reports every broken invariant. */
-  check(tenant: TenantRef): Answer<CheckReport>;
+  /** Layers that are in object storage only are fetched, or counted and not checked. */
+  check(tenant: TenantRef, remote: "fetch" | "count"): Answer<CheckReport>;
   /** Takes the public keys of tokens and the certificate that are there now; all or, refused, nothing. */
   reload(): Answer<Reloaded>;
   /** Begins an orderly stop and answers at once. */

@@ -12,6 +12,7 @@ import { parseTenantRef } from "./params.ts";
 import type { App } from "./server.ts";
 
 const TenantParams = Type.Object({ tenant: Type.String() });
+const CheckQuery = Type.Object({ fetch: Type.Optional(Type.Boolean()) });
 
 export function statusRoutes(app: App, management: Management): void {
   app.get(
@@ -58,14 +59,16 @@ export function statusRoutes(app: App, management: Management): void {
   app.post(
     "/v1/tenant/:tenant/check",
     {
-      schema: { params: TenantParams },
+      schema: { params: TenantParams, querystring: CheckQuery },
       config: route(
         "read",
         "walks the store of a tenant and reports every broken invariant",
         CheckReport,
       ),
     },
-    async (request, reply) =>
-      answer(reply, await management.check(parseTenantRef(request.params.tenant))),
+    async (request, reply) => {
+      const remote = request.query.fetch === true ? "fetch" : "count";
+      return answer(reply, await management.check(parseTenantRef(request.params.tenant), remote));
+    },
   );
 }

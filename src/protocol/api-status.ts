@@ -56,6 +56,16 @@ export const Status = Type.Object({
     pages: Type.Number(),
     failures: Type.Number(),
   }),
+  /** Layers that left the local disk and came back, since the start; absent where no backup is configured. */
+  layers: Type.Optional(
+    Type.Object({
+      evicted: Type.Number(),
+      evicted_bytes: Type.Number(),
+      fetched: Type.Number(),
+      fetched_bytes: Type.Number(),
+      fetch_failures: Type.Number(),
+    }),
+  ),
   /** What somebody has to see to: one sentence each, with the timeline, the reason and the remedy. */
   alarms: Type.Array(Type.String()),
   timelines: Type.Array(TimelineSummary),
@@ -88,6 +98,8 @@ export type Reloaded = Api<typeof Reloaded>;
 export const CheckReport = Type.Object({
   layers: Type.Number(),
   versions: Type.Number(),
+  /** Layers that are in object storage only, of which nothing was read. */
+  remote_layers: Type.Number(),
   ms: Type.Number(),
   /** One sentence each, with the invariant's number. Empty is clean. */
   problems: Type.Array(Type.String()),

@@ -137,6 +137,14 @@ export const BackupInfo = Type.Object({
   layers_waiting: Type.Number(),
   /** The last time that something was called uploaded. */
   written_at: Type.Optional(TimeText),
+  /** Sealed layers whose files are on the local disk, and those that are in object storage only. */
+  local_layers: Type.Number(),
+  local_bytes: Type.Number(),
+  remote_layers: Type.Number(),
+  remote_bytes: Type.Number(),
+  /** Layers that left the disk, and that came back, since the timeline was loaded. */
+  evicted_layers: Type.Number(),
+  fetched_layers: Type.Number(),
 });
 export type BackupInfo = Api<typeof BackupInfo>;
 

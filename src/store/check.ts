@@ -12,7 +12,7 @@ import type { LayerFiles } from "./layer-files.ts";
 import { LayerMap, type SealedLayer } from "./layer-map.ts";
 import { sumFile } from "./layer-writer.ts";
 import type { CheckReport } from "./object-store.ts";
-import { StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
+import { LayerAbsent, StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
 
 export interface CheckTarget {
   readonly catalog: Catalog;
@@ -21,6 +21,8 @@ export interface CheckTarget {
   readonly directoryOf: (timeline: TimelineEntry) => string;
   /** Awaited between turns of a few ms: lets others work. */
   readonly turn: () => Promise<void>;
+  /** Brings the file of a layer that object storage has; undefined: such layers are counted, not checked. */
+  readonly fetchLayer?: ((entry: LayerEntry, path: string) => Promise<void>) | undefined;
 }
 
 export interface CheckResult {
@@ -28,6 +30,8 @@ export interface CheckResult {
   readonly layers: number;
   readonly versions: number;
   readonly walSegments: number;
+  /** Layers whose files are in object storage only: nothing was said of them. */
+  readonly remote: number;
   /** "I5: place: what was found". Empty: all is well. */
   readonly problems: readonly string[];
 }
@@ -44,6 +48,7 @@ class StoreCheck {
   private layers = 0;
   private versions = 0;
   private walSegments = 0;
+  private remote = 0;
   private readonly report: CheckReport = (invariant, where, found) => {
     this.problems.push(`${invariant}: ${where}: ${found}`);
   };
@@ -81,8 +86,8 @@ class StoreCheck {
       const { segments } = await checkWal(directory, now.sealedLsn, this.report);
       this.walSegments += segments;
     }
-    const { layers, versions, walSegments, problems } = this;
-    return { timelines: timelines.length, layers, versions, walSegments, problems };
+    const { layers, versions, walSegments, remote, problems } = this;
+    return { timelines: timelines.length, layers, versions, walSegments, remote, problems };
   }
 
   private mapOf(timeline: TimelineEntry): LayerMap {
@@ -187,20 +192,9 @@ class StoreCheck {
     { entry, layer }: SealedLayer,
     byId: ReadonlyMap<string, TimelineEntry>,
   ): Promise<void> {
-    const { catalog, turn } = this.target;
+    if (!(await this.checkFile(timeline, entry, layer.path))) return;
     this.layers++;
-    // Before LMDB maps it: what LMDB does with damaged pages is not for us to say.
-    try {
-      const { bytes, crc } = await sumFile(layer.path);
-      if (bytes !== entry.bytes || crc !== entry.crc) {
-        return this.report("I4", layer.path, "the file does not match its checksum");
-      }
-    } catch (cause) {
-      // Swapped for another, or its timeline deleted, since the catalog was read.
-      if (!catalog.layers(timeline.id).some(({ file }) => file === entry.file)) return;
-      const found = isMissing(cause) ? "the file is missing" : errorText(cause);
-      return this.report("I4", layer.path, found);
-    }
+    const { turn } = this.target;
     const open: { group: Group; block: number; oldest: Lsn }[] = [];
     const step = layer.beginCheck(this.report, (group, block, oldest) => {
       open.push({ group, block, oldest });
@@ -208,16 +202,79 @@ class StoreCheck {
     for (let more = true; more;) {
       more = step();
       for (const { group, block, oldest } of open.splice(0)) {
-        try {
-          this.checkChain(timeline, entry, group, block, oldest, byId);
-        } catch (cause) {
-          // An older layer is damaged: reported when its turn comes.
-          if (!(cause instanceof StoreCorrupt)) throw cause;
-        }
+        await this.withOlder(() => this.checkChain(timeline, entry, group, block, oldest, byId));
       }
       await turn();
     }
     this.versions += entry.versions;
+  }
+
+  /** I4, before LMDB maps it: what LMDB does with damaged pages is not for us to say. False: it is not to be read. */
+  private async checkFile(
+    timeline: TimelineEntry,
+    entry: LayerEntry,
+    path: string,
+  ): Promise<boolean> {
+    const { catalog, fetchLayer } = this.target;
+    for (let tries = 0; ; tries++) {
+      try {
+        const { bytes, crc } = await sumFile(path);
+        if (bytes === entry.bytes && crc === entry.crc) return true;
+        this.report("I4", path, "the file does not match its checksum");
+        return false;
+      } catch (cause) {
+        // Swapped for another, or its timeline deleted, since the catalog was read.
+        const now = catalog.layers(timeline.id).find(({ file }) => file === entry.file);
+        if (now === undefined) return false;
+        const missing = isMissing(cause);
+        if (missing && now.object !== undefined && fetchLayer === undefined) {
+          this.remote++;
+          return false;
+        }
+        if (missing && now.object !== undefined && tries === 0) {
+          if (await this.fetched(now, path)) continue;
+          return false;
+        }
+        this.report("I4", path, missing ? "the file is missing" : errorText(cause));
+        return false;
+      }
+    }
+  }
+
+  private async fetched(entry: LayerEntry, path: string): Promise<boolean> {
+    try {
+      await this.target.fetchLayer!(entry, path);
+      return true;
+    } catch (cause) {
+      this.report("I17", path, `it cannot be fetched: ${errorText(cause)}`);
+      return false;
+    }
+  }
+
+  /** Runs a check that reads older layers: one that is away is fetched, if that is wanted; else its turn says so. */
+  private async withOlder(check: () => void): Promise<void> {
+    const met = new Set<string>();
+    for (;;) {
+      try {
+        return check();
+      } catch (cause) {
+        // An older layer is damaged: reported when its turn comes.
+        if (!(cause instanceof StoreCorrupt)) throw cause;
+        if (!(cause instanceof LayerAbsent) || this.target.fetchLayer === undefined) return;
+        const entry = this.entryAt(cause.path);
+        if (entry?.object === undefined || met.has(cause.path)) return;
+        met.add(cause.path);
+        await this.target.fetchLayer(entry, cause.path).catch(() => undefined);
+      }
+    }
+  }
+
+  private entryAt(path: string): LayerEntry | undefined {
+    for (const map of this.maps.values()) {
+      const found = map.layers.find(({ layer }) => layer.path === path);
+      if (found !== undefined) return found.entry;
+    }
+    return undefined;
   }
 
   /** I11: what a page's oldest version here builds on is in an older layer or in an ancestor. */

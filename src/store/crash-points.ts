@@ -51,6 +51,7 @@ export function filesWithPoints<F extends LayerFiles>(files: F, point: CrashPoin
       files.remove(path);
       point("merge-removed");
     },
+    evict: (path) => files.evict(path),
     layer: (path, facts) => files.layer(path, facts),
     isVerified: (path) => files.isVerified(path),
     verify: (path, facts) => files.verify(path, facts),

@@ -12,6 +12,8 @@ import type { Version } from "../core/version.ts";
 /** A sealed layer as it is read. */
 export interface StoredLayer extends Layer {
   readonly path: string;
+  /** How often its file was needed, counted up. */
+  readonly reads: number;
   /** Why the layer is in quarantine: it was found damaged. Reads that need what is damaged fail, and name it. */
   readonly damage: string | undefined;
   /** Up to `limit` keys in key order, from the first behind `after` on. Throws StoreCorrupt. */
@@ -48,6 +50,8 @@ export interface LayerFiles {
   publish(from: string, to: string): Promise<void>;
   /** Removes a file, if it exists. */
   remove(path: string): void;
+  /** Takes a file away that object storage has, too: from now on it is not here. Resolves when its space is free. */
+  evict(path: string): Promise<void>;
   layer(path: string, facts: LayerFacts): StoredLayer;
   isVerified(path: string): boolean;
   /** Compares a file with its checksum. Throws StoreCorrupt. */

@@ -87,7 +87,10 @@ export class LayerMap {
         await this.files.verify(layer.path, entry);
       } catch (cause) {
         if (!(cause instanceof StoreCorrupt)) throw cause;
-        if (cause instanceof LayerAbsent && entry.object !== undefined) continue; // fetched when read
+        if (cause instanceof LayerAbsent && entry.object !== undefined) {
+          this.files.close(layer.path); // not damaged: it is fetched when it is read
+          continue;
+        }
         if (this.sealed.some((now) => now.layer === layer)) onCorrupt(cause);
       }
     }

@@ -37,7 +37,7 @@ export class LmdbLayer implements Layer {
   private file: SealedFile | undefined;
   /** What a read met in the file that is open. */
   private met: string | undefined;
-  private reads = 0;
+  reads = 0;
 
   constructor(path: string, facts: LayerFacts, files: OpenFiles) {
     this.path = path;
@@ -111,8 +111,9 @@ export class LmdbLayer implements Layer {
   /** Valid until the next call. */
   private open(): SealedFile {
     const { file } = this;
+    this.reads++;
     // Which files are in use is told now and then, not with every page.
-    if (file?.isUsable === true && ++this.reads % READS_A_TOUCH !== 0) return file;
+    if (file?.isUsable === true && this.reads % READS_A_TOUCH !== 0) return file;
     const opened = this.files.get(this.path, this.facts);
     if (opened !== file) this.met = undefined;
     return (this.file = opened);

@@ -12,6 +12,7 @@ import { restorePage } from "../protocol/restore-page.ts";
 import type { KeyKeep } from "./merge-keep.ts";
 import type { MergeKey } from "./merge-keys.ts";
 import { type PageReader, isRedo } from "./read-page.ts";
+import { LayerAbsent } from "./store-errors.ts";
 
 export interface WantedImage {
   /** LSN of the version that it replaces. */
@@ -95,7 +96,7 @@ export class ImagePlanner {
     return found;
   }
 
-  /** The page, or the request that makes it; undefined when it is better left as it is. */
+  /** The page, or the request that makes it; undefined when it is better left as it is. Throws LayerAbsent. */
   make(key: MergeKey, { lsn, at }: WantedImage): RedoRequest | Uint8Array | undefined {
     const { group, block } = key;
     const page = new Uint8Array(PAGE_BYTES);
@@ -108,7 +109,9 @@ export class ImagePlanner {
     if (copy !== undefined && copy.lsn >= lsn) return undefined;
     const read = this.reader.readPage(rel, block, at, page, 0);
     if (read === undefined) return page;
-    return isRedo(read) ? read : undefined;
+    if (isRedo(read)) return read;
+    if (read.kind === "layer-absent") throw new LayerAbsent(read.path);
+    return undefined;
   }
 
   private slruPage(key: MergeKey, at: Lsn, page: Uint8Array): Uint8Array | undefined {

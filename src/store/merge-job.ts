@@ -27,6 +27,7 @@ import { type KeyKeep, KeepRules, type Retained } from "./merge-keep.ts";
 import { type MergeKey, MergeKeys } from "./merge-keys.ts";
 import { imageOf, packed } from "./page-image.ts";
 import type { PageReader } from "./read-page.ts";
+import { LayerAbsent } from "./store-errors.ts";
 
 /** Moments between which a crash must lose nothing; tests throw there. */
 export type MergePoint = "begun" | "written" | "synced" | "renamed" | "entered" | "unlinked";
@@ -58,6 +59,8 @@ export type MergeTurn =
   | { readonly kind: "redo"; readonly requests: readonly RedoRequest[] }
   /** closeLayer(), then another turn. */
   | { readonly kind: "close" }
+  /** An older layer is needed, and its file is not here: when it is, another turn. */
+  | { readonly kind: "absent"; readonly error: LayerAbsent }
   /** All is written: enter(). */
   | { readonly kind: "written" };
 
@@ -71,6 +74,11 @@ interface KeyWork {
 interface PendingImage {
   readonly work: KeyWork;
   readonly lsn: Lsn;
+}
+
+interface MadeImage {
+  readonly lsn: Lsn;
+  readonly made: RedoRequest | Uint8Array;
 }
 
 export interface MergeCounts {
@@ -96,6 +104,8 @@ export class MergeJob {
   private work: KeyWork[] = [];
   private pending: PendingImage[] = [];
   private surveyed = false;
+  /** The key that could not be looked at, because a layer was not here. */
+  private held: MergeKey | undefined;
   private writer: LayerSink | undefined;
   private writerBytes = 0;
   private writerKeys = 0;
@@ -126,7 +136,8 @@ export class MergeJob {
     options.fault("begun");
   }
 
-  private get sources(): readonly LayerEntry[] {
+  /** The layers that are merged. */
+  get sources(): readonly LayerEntry[] {
     return this.options.tiers.flatMap((tier) => tier.map(({ entry }) => entry));
   }
 
@@ -134,6 +145,7 @@ export class MergeJob {
   step(): MergeTurn {
     if (this.work.length === 0 && !this.surveyed) {
       const requests = this.survey();
+      if (requests instanceof LayerAbsent) return { kind: "absent", error: requests };
       if (requests.length > 0) return { kind: "redo", requests };
       return { kind: "more" };
     }
@@ -201,30 +213,48 @@ export class MergeJob {
   }
 
   /** Looks at the next keys: how they are kept, and which pages should get an image. */
-  private survey(): readonly RedoRequest[] {
+  private survey(): readonly RedoRequest[] | LayerAbsent {
     const { steadyMs } = this.options;
     const end = steadyMs() + MERGE_TURN_MS_MAX;
     const requests: RedoRequest[] = [];
     while (this.work.length < MERGE_KEYS_PER_TURN && requests.length < MERGE_IMAGES_PER_TURN) {
-      const key = this.keys.next();
+      const key = this.held ?? this.keys.next();
+      this.held = undefined;
       if (key === undefined) {
         this.surveyed = true;
         break;
       }
       const keep = this.rules.of(key.group, key.block);
+      const images = this.imagesOf(key, keep);
+      if (images instanceof LayerAbsent) {
+        this.held = key;
+        // What was found so far goes on; the next turn comes back to this key.
+        return this.work.length === 0 ? images : requests;
+      }
       const work: KeyWork = { key, keep, images: [] };
       this.work.push(work);
-      for (const wanted of this.planner.wanted(key, keep)) {
-        const made = this.planner.make(key, wanted);
-        if (made === undefined) continue;
+      for (const { lsn, made } of images) {
         if ("steps" in made) {
-          this.pending.push({ work, lsn: wanted.lsn });
+          this.pending.push({ work, lsn });
           requests.push(made);
-        } else this.addImage(work, imageOf(made, wanted.lsn));
+        } else this.addImage(work, imageOf(made, lsn));
       }
       if (this.work.length % 16 === 0 && steadyMs() > end) break;
     }
     return requests;
+  }
+
+  /** All images of a key, or none when a layer below the merged ones is not here. */
+  private imagesOf(key: MergeKey, keep: KeyKeep): readonly MadeImage[] | LayerAbsent {
+    try {
+      return this.planner.wanted(key, keep).flatMap((wanted) => {
+        const made = this.planner.make(key, wanted);
+        return made === undefined ? [] : [{ lsn: wanted.lsn, made }];
+      });
+    } catch (cause) {
+      if (cause instanceof LayerAbsent) return cause;
+      throw cause;
+    }
   }
 
   private addImage(work: KeyWork, image: Version): void {

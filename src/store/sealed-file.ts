@@ -23,7 +23,7 @@ import type { LayerFiles, StoredLayer } from "./layer-files.ts";
 import { LayerWriter, publishLayerFile, removeLayerFile, sumFile } from "./layer-writer.ts";
 import { LmdbLayer } from "./lmdb-layer.ts";
 import { makeLockFile } from "./lmdb-space.ts";
-import { LayerAbsent, StoreCorrupt, errorText, isMissing } from "./store-errors.ts";
+import { LayerAbsent, StoreCorrupt, errorText, isMissing, writeError } from "./store-errors.ts";
 import { TrustedRuns } from "./trusted-runs.ts";
 
 // Values up to this size come in lmdb's one shared buffer, whose `length` it overrides: views of
@@ -306,6 +306,19 @@ export class OpenFiles implements LayerFiles {
 
   remove(path: string): void {
     removeLayerFile(path);
+  }
+
+  /** By one rename, so that nobody finds half of it; `prepare` removes what a crash leaves of it. */
+  async evict(path: string): Promise<void> {
+    this.close(path);
+    const gone = `${path}.evicted`;
+    try {
+      fs.renameSync(path, gone);
+      fs.rmSync(`${path}-lock`, { force: true });
+      await fs.promises.rm(gone, { force: true });
+    } catch (cause) {
+      if (!isMissing(cause)) throw writeError(path, "removing", cause);
+    }
   }
 
   layer(path: string, facts: LayerFacts): StoredLayer {

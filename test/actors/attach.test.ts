@@ -5,19 +5,21 @@ import fs from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readManifest } from "../../src/actors/backup-turn.ts";
-import type { Lsn } from "../../src/core/lsn.ts";
 import type { ObjectStorage } from "../../src/core/object-storage.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
-import { layersPath, timelinePath } from "../../src/store/data-dir.ts";
-import { PAGE_BYTES } from "../../src/core/page.ts";
-import { RM, XLOG } from "../../src/protocol/wal/rmgr.ts";
-import type { RecordSpec } from "../../src/protocol/wal/writer.ts";
-import { noise } from "../io/objects/conformance.ts";
 import { attachedWorld } from "../support/attached-world.ts";
+import {
+  PAGES_OF_A_FILE,
+  backedUp,
+  pageLayer,
+  sealedFiles,
+  untilPagesAreNamed,
+  uploadedOf,
+} from "../support/backed-up.ts";
 import { FaultyStorage } from "../support/faulty-storage.ts";
 import { until } from "../support/replication.ts";
 import { errorOf, timelineTest } from "../support/timeline-test.ts";
-import { BASE, MAIN, REL, TENANT, TestReceiver, TimelineWorld } from "../support/timeline-world.ts";
+import { BASE, MAIN, TENANT, TestReceiver, TimelineWorld } from "../support/timeline-world.ts";
 
 const t = timelineTest();
 let beat: NodeJS.Timeout;
@@ -35,43 +37,13 @@ afterEach(async () => {
   fs.rmSync(`${t.dataDir}-new`, { recursive: true, force: true });
 });
 
-const uploadedOf = (world: TimelineWorld, id = MAIN): Lsn =>
-  world.tenant.timelines.get(id)!.facts.positions.uploaded;
-
 /** Another machine takes the tenant over. */
 const attached = async (storage: ObjectStorage): Promise<TimelineWorld> =>
   (other = await attachedWorld(`${t.dataDir}-new`, storage));
 
-/** Page `block`, last byte block + 1, and for the rest bytes that cannot be compressed. */
-function noisyPage(block: number): RecordSpec {
-  const { all } = noise(PAGE_BYTES, block + 1);
-  all[PAGE_BYTES - 1] = block + 1;
-  return { rmid: RM.XLOG, info: XLOG.FPI, blocks: [{ ...REL, block, image: { bytes: all } }] };
-}
-
-/** Backed up: `pages` pages in one layer of pages and one of the rest, and 5 more in WAL. */
-async function backedUp(storage: ObjectStorage, pages = 5) {
-  await t.reopen({ storage });
-  for (let block = 0; block < pages; block++) t.wal.add(noisyPage(block));
-  const receiver = await t.takeIn();
-  await t.seal();
-  await t.world.ask((reply) => ({ kind: "compact", reply }));
-  const sealed = t.wal.end;
-  t.addPages(5, 100);
-  receiver.sendFrom(t.wal, sealed);
-  await receiver.untilDurable(t.wal.end);
-  await until("uploaded", () => uploadedOf(t.world) >= t.wal.end);
-  return { receiver, sealed };
-}
-
-const sealedLayers = (world: TimelineWorld): number => {
-  const directory = layersPath(timelinePath(world.shared.dataDir, TENANT, MAIN));
-  return fs.readdirSync(directory).filter((name) => name.endsWith(".layer")).length;
-};
-
 test("what was uploaded is read elsewhere, and WAL goes on there", async () => {
   const storage = new MemoryStorage();
-  const { sealed } = await backedUp(storage);
+  const { sealed } = await backedUp(t, storage);
   await until("layers are named", async () => {
     const { manifest } = await readManifest(storage, TENANT, MAIN);
     return manifest!.timeline.sealedLsn >= sealed;
@@ -98,7 +70,7 @@ test("what was uploaded is read elsewhere, and WAL goes on there", async () => {
 
 test("branches come along, and read what their ancestor has", async () => {
   const storage = new MemoryStorage();
-  const { sealed } = await backedUp(storage);
+  const { sealed } = await backedUp(t, storage);
   const branch = await t.branchAt(sealed);
   await until("the branch is uploaded", () => uploadedOf(t.world, branch) >= sealed);
   const world = await attached(storage);
@@ -109,16 +81,13 @@ test("branches come along, and read what their ancestor has", async () => {
 
 test("layers of pages come when they are read, once for many readers; a failure says so", async () => {
   const memory = new MemoryStorage();
-  await backedUp(memory, 700);
-  await until("layers are named", async () => {
-    const { manifest } = await readManifest(memory, TENANT, MAIN);
-    return manifest!.layers.some(({ kinds }) => kinds === 1) && manifest!.garbage.length === 0;
-  });
+  await backedUp(t, memory, PAGES_OF_A_FILE);
+  await untilPagesAreNamed(memory);
   const storage = new FaultyStorage(memory);
   let fetches = 0;
   const world = await attached(storage);
-  expect(sealedLayers(world)).toBe(1);
-  const path = world.main.store!.map.layers.find(({ entry }) => entry.kinds === 1)!;
+  expect(sealedFiles(world)).toHaveLength(1);
+  const path = pageLayer(world);
   const object = path.entry.object!.name;
   storage.before = (_call, name) => void (name.endsWith(object) && fetches++);
   const original = storage.getStream.bind(storage);
@@ -129,7 +98,7 @@ test("layers of pages come when they are read, once for many readers; a failure 
   const fills = await Promise.all([6, 7, 300, 699].map((block) => world.fill(block)));
   expect(fills).toEqual([7, 8, 301 & 255, 700 & 255]);
   expect(fetches).toBe(1);
-  expect(sealedLayers(world)).toBe(2);
+  expect(sealedFiles(world)).toHaveLength(2);
 
   // Lost again, and object storage does not have it either.
   world.shared.files.close(path.layer.path);
@@ -144,7 +113,7 @@ test("layers of pages come when they are read, once for many readers; a failure 
 
 test("the server that had the tenant before is fenced before it calls anything uploaded", async () => {
   const storage = new MemoryStorage();
-  const { receiver } = await backedUp(storage);
+  const { receiver } = await backedUp(t, storage);
   const before = t.wal.end;
   const world = await attached(storage);
   const names = new Set(storage.names);

@@ -212,7 +212,8 @@ export function memoryManagement(): MemoryManagement {
       return ok([LEASE]);
     },
     lease: async () => ok(Date.parse(STARTED)),
-    check: async () => ok({ layers: 2, versions: 10, ms: 1.5, problems: memory.problems }),
+    check: async () =>
+      ok({ layers: 2, versions: 10, remote_layers: 0, ms: 1.5, problems: memory.problems }),
     shutdown: async () => {
       memory.asked.shutdowns++;
       return ok(undefined);

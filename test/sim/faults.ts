@@ -64,6 +64,7 @@ export function faultyFiles(files: LayerFiles, faults: Faults): LayerFiles {
       faults.point(`before the removal of ${path}`);
       files.remove(path);
     },
+    evict: (path) => files.evict(path),
     layer: (path, facts) => files.layer(path, facts),
     isVerified: (path) => files.isVerified(path),
     verify: (path, facts) => files.verify(path, facts),

@@ -90,6 +90,11 @@ export class MemoryDisk implements LayerFiles {
     this.files.delete(path);
   }
 
+  evict(path: string): Promise<void> {
+    this.files.delete(path);
+    return Promise.resolve();
+  }
+
   layer(path: string, facts: LayerFacts): StoredLayer {
     return new MemoryStoredLayer(path, facts, () => {
       const file = this.files.get(path);
@@ -208,6 +213,7 @@ class MemoryStoredLayer implements StoredLayer {
   readonly lastLsn: Lsn;
   readonly versions: number;
   readonly damage = undefined;
+  readonly reads = 0;
   private readonly keys: () => readonly StoredKey[];
 
   constructor(path: string, facts: LayerFacts, keys: () => readonly StoredKey[]) {

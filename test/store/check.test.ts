@@ -109,6 +109,7 @@ test("a good store is clean, and all of it was walked", () =>
       layers: 3,
       versions: 300 + 40 + 2 + 2,
       walSegments: 0,
+      remote: 0,
       problems: [],
     });
     await fixture.close();

@@ -14,6 +14,7 @@ import {
 } from "../core/object-storage.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { SettingValue } from "../store/catalog-entries.ts";
+import type { Owner } from "./backup-remove.ts";
 import { decodeTenant, encodeTenant } from "../store/manifest.ts";
 
 const SETTING = "backup";
@@ -76,6 +77,26 @@ export class TenantBackup {
         JSON.stringify([wanted, settings]);
       if (!same) await this.write({ ...manifest, timelines: wanted, settings });
     });
+  }
+
+  /** To remove timelines: as it is now, whatever is known of it. Rejects as generation() does. */
+  async owner(): Promise<Owner> {
+    const fresh = async (): Promise<Known> => {
+      this.known = undefined;
+      return this.open();
+    };
+    const generation = await this.generation();
+    return {
+      generation,
+      verify: () => this.inTurn(async () => void (await fresh())),
+      unlist: (isGone) =>
+        this.inTurn(async () => {
+          const { manifest } = await fresh();
+          const timelines = manifest.timelines.filter((id) => !isGone(id));
+          if (timelines.length === manifest.timelines.length) return;
+          await this.write({ ...manifest, timelines });
+        }),
+    };
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
@@ -167,10 +188,13 @@ export class TenantBackup {
 }
 
 /** What the catalog remembers of the tenant's attachment. */
-export function attachmentOf(catalog: Catalog): Attachment | undefined {
-  const setting = catalog.setting(SETTING);
-  if (typeof setting !== "object" || setting === null || Array.isArray(setting)) return undefined;
-  const { generation, claim, begun } = setting as { readonly [key: string]: SettingValue };
+export const attachmentOf = (catalog: Catalog): Attachment | undefined =>
+  parseAttachment(catalog.setting(SETTING));
+
+/** Undefined: it is none. */
+export function parseAttachment(value: SettingValue | undefined): Attachment | undefined {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
+  const { generation, claim, begun } = value as { readonly [key: string]: SettingValue };
   if (typeof generation !== "number" || typeof claim !== "string") return undefined;
   return { generation, claim, ...(begun === true && { begun }) };
 }

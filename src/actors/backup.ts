@@ -2,7 +2,7 @@
 
 import { BACKUP_WAL_WAITING_BYTES } from "../core/limits.ts";
 import type { Lsn } from "../core/lsn.ts";
-import type { TenantId } from "../core/ids.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
 import type { ObjectStorage } from "../core/object-storage.ts";
 import type { TenantKeys } from "../io/objects/tenant-keys.ts";
 import type { Catalog } from "../store/catalog.ts";
@@ -54,6 +54,7 @@ export class Backup {
   /** This process, in the manifests that it writes. */
   readonly writer: string;
   private readonly tenants = new Map<TenantId, TenantBackup>();
+  private readonly working = new Map<TimelineId, Set<Promise<unknown>>>();
 
   constructor(options: BackupOptions, uploader: ActorRef<UploaderMsg>, files: LayerFiles) {
     this.options = options;
@@ -71,6 +72,27 @@ export class Backup {
       this.tenants.set(tenant, known);
     }
     return known;
+  }
+
+  /** Timelines that are deleted and whose objects are going: none of these ids is backed up meanwhile. */
+  readonly removing = new Set<TimelineId>();
+
+  /** Notes work on a timeline's objects that may outlive its actor. */
+  track<T>(timeline: TimelineId, work: Promise<T>): Promise<T> {
+    const all = this.working.get(timeline) ?? new Set();
+    this.working.set(timeline, all);
+    all.add(work);
+    const over = (): void => {
+      all.delete(work);
+      if (all.size === 0) this.working.delete(timeline);
+    };
+    work.then(over, over);
+    return work;
+  }
+
+  /** Resolves when nothing is under way any more that writes objects of the timeline. Its actor has ended. */
+  async idle(timeline: TimelineId): Promise<void> {
+    await Promise.allSettled([...(this.working.get(timeline) ?? [])]);
   }
 
   /** The tenant was attached anew, or let go: what was known of it counts no more. */

@@ -1,6 +1,6 @@
 // Deletes timelines: their actors end first, then one catalog transaction makes them gone, then their
-// files go. A crash before the transaction deletes nothing, one after it leaves directories that are
-// removed when the tenant is opened again.
+// files go, and their objects (tenant-objects.ts). A crash before the transaction deletes nothing, one
+// after it leaves directories that are removed when the tenant is opened again.
 
 import type { AdminError } from "../core/admin-error.ts";
 import { Family } from "../core/gc.ts";
@@ -10,6 +10,7 @@ import { timelineReads } from "../io/meters.ts";
 import { removeDirectoryLater, timelinePath } from "../store/data-dir.ts";
 import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
+import { noteRemoved } from "./tenant-objects.ts";
 import { type TenantState, adopt } from "./tenant-timelines.ts";
 
 /** Answers the names of what was deleted, or why nothing was. */
@@ -82,7 +83,11 @@ async function removeStopped(
   const late = ids.flatMap((id) => family.childrenOf(id)).find(({ id }) => !gone.has(id));
   if (late !== undefined) throw new Error(`"${late.name}" was branched off meanwhile; try again`);
   const names = ids.map((id) => family.byId.get(id)?.name ?? id);
-  catalog.change((change) => ids.forEach((id) => change.removeTimeline(id)));
+  catalog.change((change) => {
+    ids.forEach((id) => change.removeTimeline(id));
+    noteRemoved(state, change, ids);
+  });
+  state.removal.dueMs = 0;
   // The id may come again: nothing that was remembered of the old one counts.
   shared.cache.clear();
   for (const id of ids) {

@@ -10,6 +10,7 @@ import { TimelineStore } from "../store/timeline-store.ts";
 import type { Asleep, TenantHandle, TimelineHandle } from "./directory.ts";
 import type { ActorRef } from "./runtime.ts";
 import type { TenantMsg } from "./tenant.ts";
+import type { Removal } from "./tenant-objects.ts";
 import { TimelineAddress } from "./timeline-address.ts";
 import { type Bed, factsAsleep, mayBeginAsleep } from "./timeline-sleep.ts";
 import type { TimelineDeps } from "./timeline-state.ts";
@@ -44,6 +45,8 @@ export interface TenantState {
   readonly addresses: Map<TimelineId, TimelineAddress>;
   /** The life has ended. */
   over: boolean;
+  /** Of objects that deleted timelines have left. */
+  readonly removal: Removal;
 }
 
 /** Gives a timeline its address, and brings it to life if it is to be awake; one that has one stays as it is. */

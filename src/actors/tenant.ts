@@ -23,6 +23,7 @@ import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-
 import type { TenantHandle, TimelineHandle } from "./directory.ts";
 import type { ActorRef, ActorSpec, Reply } from "./runtime.ts";
 import { type BranchRequest, branch } from "./tenant-branch.ts";
+import { Removal, objectsRemoved, removeObjects } from "./tenant-objects.ts";
 import { removeTimelines } from "./tenant-remove.ts";
 import { type TenantShared, type TenantState, adopt, adoptAll } from "./tenant-timelines.ts";
 
@@ -65,6 +66,13 @@ export type TenantMsg =
     }
   /** After a crash: the timelines of the life before have closed their files. */
   | { readonly kind: "begin"; readonly life: TenantState }
+  /** Objects of deleted timelines are gone, or (`over` false) not yet. */
+  | {
+      readonly kind: "objects-removed";
+      readonly life: TenantState;
+      readonly timelines: readonly TimelineId[];
+      readonly over: boolean;
+    }
   | { readonly kind: "tick" }
   | { readonly kind: "stop"; readonly reply: Reply<undefined> };
 
@@ -86,7 +94,10 @@ export function tenantActor(id: TenantId, shared: TenantShared): TenantActor {
       const before = life;
       if (before !== undefined) before.over = true;
       handle = openHandle(id, shared, self, handle);
-      const state: TenantState = { self, shared, handle, addresses: new Map(), over: false };
+      const state: TenantState = {
+        ...{ self, shared, handle, addresses: new Map(), over: false },
+        removal: new Removal(),
+      };
       life = state;
       if (before === undefined) begin(state);
       else void closeTimelines(before).then(() => self.tell({ kind: "begin", life: state }));
@@ -118,7 +129,7 @@ export function tenantActor(id: TenantId, shared: TenantShared): TenantActor {
   return { spec, close };
 }
 
-type Asked = Exclude<TenantMsg, { kind: "tick" | "begin" }>;
+type Asked = Exclude<TenantMsg, { kind: "tick" | "begin" | "objects-removed" }>;
 
 function refuseMsg(msg: Asked, message: string): void {
   if (msg.kind === "stop") msg.reply.answer(undefined);
@@ -198,7 +209,11 @@ function receive(state: TenantState, msg: TenantMsg): void {
       if (msg.life === state) begin(state);
       return;
     case "tick":
+      removeObjects(state);
       for (const { ref } of state.handle.timelines.values()) ref.tell(msg);
+      return;
+    case "objects-removed":
+      if (msg.life === state) objectsRemoved(state, msg.timelines, msg.over);
       return;
     case "stop":
       return stop(state, msg.reply);

@@ -3,19 +3,27 @@
 
 import type { AdminError } from "../core/admin-error.ts";
 import { unreachable } from "../core/assert.ts";
-import type { TenantId } from "../core/ids.ts";
+import type { Attachment } from "../core/backup/fence.ts";
+import type { TenantId, TimelineId } from "../core/ids.ts";
+import { BACKUP_RETRY_MS } from "../core/limits.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { timelineReads } from "../io/meters.ts";
 import {
   deleteTenantDirectory,
   deletedTenants,
+  forgetTenantRemoval,
   listTenants,
+  noteTenantRemoval,
   removeDirectoryLater,
+  tenantRemovals,
 } from "../store/data-dir.ts";
+import type { SettingValue } from "../store/catalog-entries.ts";
 import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
+import { formerOwner, isOver, removeTenantObjects } from "./backup-remove.ts";
+import { attachmentOf, parseAttachment } from "./backup-tenant.ts";
 import type { TenantHandle } from "./directory.ts";
-import { type ActorRef, type Reply, type Scope, spawn } from "./runtime.ts";
+import { type ActorRef, type Reply, type Scope, after, spawn } from "./runtime.ts";
 import type { TenantShared } from "./tenant-timelines.ts";
 import { type TenantMsg, tenantActor } from "./tenant.ts";
 
@@ -30,6 +38,8 @@ export type TenantsMsg =
   | {
       readonly kind: "delete";
       readonly id: TenantId;
+      /** What object storage has of it stays; else it goes, in the background. */
+      readonly keepBackup?: boolean;
       readonly reply: Reply<Result<undefined, AdminError> | undefined>;
     }
   | { readonly kind: "tick" }
@@ -59,6 +69,7 @@ export function spawnTenants(
       const state: State = { self, shared, tenants: new Map(), deleting: new Set() };
       for (const left of deletedTenants(shared.dataDir)) void removeFiles(state, left);
       for (const id of listTenants(shared.dataDir)) create(state, id);
+      resumeRemovals(state);
       return state;
     },
     handle: (state, msg) => {
@@ -77,7 +88,9 @@ function receive(state: State, msg: TenantsMsg): void {
       create(state, msg.id);
       return msg.reply.answer(state.shared.directory.tenants.get(msg.id));
     case "delete":
-      void deleteTenant(state, msg.id).then((deleted) => msg.reply.answer(deleted));
+      void deleteTenant(state, msg.id, msg.keepBackup === true).then((deleted) =>
+        msg.reply.answer(deleted),
+      );
       return;
     case "tick":
       for (const { ref } of state.tenants.values()) ref.tell(msg);
@@ -101,7 +114,11 @@ function create({ self, shared, tenants }: State, id: TenantId): void {
  * Its actors end, then one rename makes it gone, then its files go. A crash before the rename deletes
  * nothing; after it, what is left is removed at the next start. Never rejects.
  */
-async function deleteTenant(state: State, id: TenantId): Promise<Result<undefined, AdminError>> {
+async function deleteTenant(
+  state: State,
+  id: TenantId,
+  keepBackup: boolean,
+): Promise<Result<undefined, AdminError>> {
   const { shared, tenants } = state;
   const { directory, dataDir, log, onFatal, cache } = shared;
   const tenant = tenants.get(id);
@@ -110,12 +127,17 @@ async function deleteTenant(state: State, id: TenantId): Promise<Result<undefine
     return err({ kind: "conflict", message: `tenant ${id} is being deleted already` });
   }
   state.deleting.add(id);
-  const timelines = [...(directory.tenants.get(id)?.timelines.keys() ?? [])];
+  const handle = directory.tenants.get(id);
+  const timelines = [...(handle?.timelines.keys() ?? [])];
+  const attachment = keepBackup ? undefined : attachmentFor(state, handle);
   directory.tenants.delete(id);
   directory.unusable.set(id, "it is being deleted");
   try {
     await stopTenant(tenant);
+    if (attachment !== undefined) noteTenantRemoval(dataDir, id, JSON.stringify(attachment));
     const files = deleteTenantDirectory(dataDir, id);
+    shared.backup?.forget(id);
+    if (attachment !== undefined) removeTenantLater(state, { tenant: id, attachment, timelines });
     tenants.delete(id);
     directory.unusable.delete(id);
     // The ids may come again: nothing that was remembered of the old ones counts.
@@ -134,6 +156,65 @@ async function deleteTenant(state: State, id: TenantId): Promise<Result<undefine
     return err({ kind, message: errorText(error) });
   } finally {
     state.deleting.delete(id);
+  }
+}
+
+/** As the tenant's catalog has it; one that cannot be read leaves its objects where they are. */
+function attachmentFor(
+  { shared }: State,
+  handle: TenantHandle | undefined,
+): Attachment | undefined {
+  try {
+    return handle && attachmentOf(handle.catalog);
+  } catch (error) {
+    shared.log.warn({ err: error }, "the objects of the tenant stay: its catalog cannot be read");
+    return undefined;
+  }
+}
+
+interface TenantRemoval {
+  readonly tenant: TenantId;
+  readonly attachment: Attachment;
+  /** Whose last uploads may still be under way. */
+  readonly timelines: readonly TimelineId[];
+}
+
+/** Its objects go in the background; what fails is tried again, also after a restart. */
+function removeTenantLater(state: State, removal: TenantRemoval): void {
+  const { shared, self } = state;
+  const { backup, dataDir, log } = shared;
+  if (backup === undefined) return;
+  const { tenant, attachment, timelines } = removal;
+  const work = async (): Promise<void> => {
+    await Promise.all(timelines.map((id) => backup.idle(id)));
+    await backup.options.ready();
+    const { storage } = backup.options;
+    const owner = formerOwner(storage, tenant, attachment);
+    await removeTenantObjects({ storage, tenant, owner });
+  };
+  work().then(
+    () => {
+      forgetTenantRemoval(dataDir, tenant);
+      log.info({ tenant }, "the deleted tenant's objects are gone");
+    },
+    (error: unknown) => {
+      const reason = errorText(error);
+      const over = isOver(error);
+      const next = over ? "they are left to the server that has it now" : "it is tried again";
+      log.warn({ tenant, reason }, `objects of a deleted tenant cannot be removed; ${next}`);
+      if (over) return forgetTenantRemoval(dataDir, tenant);
+      after(BACKUP_RETRY_MS, () => {
+        if (!self.stopped()) removeTenantLater(state, removal);
+      });
+    },
+  );
+}
+
+/** What an earlier process has left to do. */
+function resumeRemovals(state: State): void {
+  for (const { tenant, text } of tenantRemovals(state.shared.dataDir)) {
+    const attachment = parseAttachment(JSON.parse(text) as SettingValue);
+    if (attachment !== undefined) removeTenantLater(state, { tenant, attachment, timelines: [] });
   }
 }
 

@@ -24,6 +24,7 @@ export function backupTick(state: TimelineState): void {
   const { deps, wal, backup } = state;
   if (deps.backup === undefined || wal === undefined) return;
   if (state.phase.kind !== "active" || backup.fenced !== undefined) return;
+  if (deps.backup.removing.has(deps.timelineId)) return; // the one before that had this id
   const nowMs = deps.clock.steadyMs();
   if (!backup.uploading && nowMs >= backup.layerDueMs) uploadNext(state, deps.backup);
   if (!backup.turning && nowMs >= backup.dueMs) beginTurn(state, deps.backup);
@@ -47,7 +48,7 @@ function beginTurn(state: TimelineState, of: Backup): void {
       local: () => localFacts(state, of),
       copyWal: (from, to) => wal!.copyWal(from, to),
     });
-  upload(of.uploader, "turn", run).then(
+  of.track(timeline, upload(of.uploader, "turn", run)).then(
     (done) => self.tell({ kind: "backed-up", life: state, done, error: undefined }),
     (error: unknown) => self.tell({ kind: "backed-up", life: state, done: undefined, error }),
   );
@@ -207,7 +208,7 @@ function uploadNext(state: TimelineState, of: Backup): void {
     return { name, bytes };
   };
   const { file } = next;
-  upload(of.uploader, "layer", run).then(
+  of.track(deps.timelineId, upload(of.uploader, "layer", run)).then(
     (object) => self.tell({ kind: "layer-put", life: state, file, object, error: undefined }),
     (error: unknown) =>
       self.tell({ kind: "layer-put", life: state, file, object: undefined, error }),

@@ -32,7 +32,8 @@ export async function attach(
     return refuse({ kind: "precondition", message });
   }
   if (directory.tenants.has(id) || directory.unusable.has(id)) {
-    const remedy = "delete it here first (its backup stays), or use the machine that has it";
+    const remedy =
+      "delete it here first (tenant delete --keep-backup), or use the machine that has it";
     return refuse({ kind: "conflict", message: `tenant ${id} is here already; ${remedy}` });
   }
   const busy = jobs.running("attach", id) ?? jobs.running("restore", id);

@@ -60,7 +60,7 @@ export function tenantsManagement(
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
         fullBackup(deps.shared, tenant, timeline, at, use),
       ),
-    deleteTenant: (id, recursive) => deleteTenant(deps, id, recursive),
+    deleteTenant: (id, recursive, backup) => deleteTenant(deps, id, recursive, backup),
   };
 }
 
@@ -99,6 +99,7 @@ async function deleteTenant(
   deps: TenantsDeps,
   id: TenantId,
   recursive: boolean,
+  backup: "keep" | "remove",
 ): Answer<readonly string[]> {
   const { directory, tenants, imports } = deps;
   if (!directory.tenants.has(id) && !directory.unusable.has(id)) {
@@ -122,7 +123,7 @@ async function deleteTenant(
   }
   const deleted = await ask<TenantsMsg, Result<undefined, AdminError> | undefined>(
     tenants,
-    (reply) => ({ kind: "delete", id, reply }),
+    (reply) => ({ kind: "delete", id, keepBackup: backup === "keep", reply }),
     COMPACT_MS_MAX,
   );
   if (deleted === undefined || deleted === "timed-out") {

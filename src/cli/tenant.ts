@@ -16,6 +16,11 @@ Examples:
   pageserver --tenant 0102…1e1f timeline create main
   pageserver tenant delete 0102030405060708090a0b0c0d0e0f10 --recursive`;
 
+interface DeleteOptions {
+  readonly recursive?: true;
+  readonly keepBackup?: true;
+}
+
 export function tenantCommand(): Command {
   const tenant = new Command("tenant")
     .description("list, create and delete tenants")
@@ -56,10 +61,12 @@ export function tenantCommand(): Command {
       .description("delete a tenant, for good")
       .argument("<id>", "32 hex digits")
       .option("--recursive", "with its timelines and their history")
+      .option("--keep-backup", "here only: what object storage has of it stays, to be attached")
       .addHelpText("after", HELP)
-      .action(async (id: string, options: { recursive?: true }, command: Command) => {
+      .action(async (id: string, options: DeleteOptions, command: Command) => {
         const context = contextOf(command);
-        const gone = await context.client.deleteTenant(id, options.recursive === true);
+        const backup = options.keepBackup === true ? "keep" : "remove";
+        const gone = await context.client.deleteTenant(id, options.recursive === true, backup);
         context.print(gone, () =>
           [
             `deleted tenant ${gone.deleted}`,

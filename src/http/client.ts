@@ -89,9 +89,10 @@ export class Client {
   deleteTenant = (
     id: string,
     recursive: boolean,
+    backup: "keep" | "remove" = "remove",
   ): Promise<{ readonly deleted: string; readonly timelines: readonly string[] }> =>
     this.call("DELETE", `/v1/tenant/${encodeURIComponent(id)}`, undefined, {
-      recursive: String(recursive),
+      ...{ recursive: String(recursive), keep_backup: String(backup === "keep") },
     });
 
   timelines = (): Promise<readonly TimelineInfo[]> =>

@@ -128,7 +128,11 @@ export interface Management {
   scrub(tenant: TenantId | undefined, unnamed: "purge" | "keep"): Answer<Job>;
   /** Wraps the keys of all tenants in the place with the newest master key. */
   rotateKeys(): Answer<Job>;
-  deleteTenant(tenant: TenantId, recursive: boolean): Answer<readonly string[]>;
+  deleteTenant(
+    tenant: TenantId,
+    recursive: boolean,
+    backup: "keep" | "remove",
+  ): Answer<readonly string[]>;
 
   listTimelines(tenant: TenantRef): Answer<readonly TimelineInfo[]>;
   /** `sizes`: with its sizes, which takes longer. */

@@ -28,20 +28,25 @@ export function tenantRoutes(app: App, management: Management): void {
   );
 
   // By id alone: what "default" means depends on what else there is.
-  const Query = Type.Object({ recursive: Type.Optional(Type.Boolean()) });
+  const Query = Type.Object({
+    recursive: Type.Optional(Type.Boolean()),
+    keep_backup: Type.Optional(Type.Boolean()),
+  });
   app.delete(
     "/v1/tenant/:tenant",
     {
       schema: { params: Params, querystring: Query },
       config: route(
         "manage",
-        "deletes a tenant and, if asked to, all its timelines",
+        "deletes a tenant and, if asked to, all its timelines; its backup goes, too, unless it is kept",
         DeletedTenant,
       ),
     },
     async (request, reply) => {
       const id = parseTenantId(request.params.tenant);
-      const deleted = await management.deleteTenant(id, request.query.recursive === true);
+      const { recursive, keep_backup: keep } = request.query;
+      const backup = keep === true ? "keep" : "remove";
+      const deleted = await management.deleteTenant(id, recursive === true, backup);
       return answer(reply, deleted.ok ? ok({ deleted: id, timelines: deleted.value }) : deleted);
     },
   );

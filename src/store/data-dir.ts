@@ -5,6 +5,7 @@
 //   tenants/<tenant>/timelines/<timeline>/layers/ sealed layers: <sequence>-<first>-<last>.layer
 //   tenants/<tenant>/timelines/<timeline>/wal/    WAL segment files: wal-files.ts
 //   tenants/<tenant>.deleted-<n>/                 a tenant that is deleted, while its files go
+//   tenants/<tenant>.removing                     whose objects go, too: {"generation":…,"claim":…}
 
 import fs from "node:fs";
 import path from "node:path";
@@ -111,6 +112,46 @@ export function deleteTenantDirectory(root: string, tenant: TenantId): string | 
     syncEntries(tenantsPath(root));
     return gone;
   }
+}
+
+const REMOVAL = /^([0-9a-f]{32})\.removing$/;
+const removalPath = (root: string, tenant: TenantId): string =>
+  path.join(tenantsPath(root), `${tenant}.removing`);
+
+/** Remembers, durably, that a tenant's objects are to be removed once it is deleted. Throws StoreFull, StoreFailed. */
+export function noteTenantRemoval(root: string, tenant: TenantId, text: string): void {
+  const file = removalPath(root, tenant);
+  try {
+    const handle = fs.openSync(`${file}.tmp`, "w", 0o600);
+    fs.writeSync(handle, text);
+    fs.fsyncSync(handle);
+    fs.closeSync(handle);
+    fs.renameSync(`${file}.tmp`, file);
+  } catch (cause) {
+    throw writeError(file, "writing", cause);
+  }
+  syncEntries(tenantsPath(root));
+}
+
+export function forgetTenantRemoval(root: string, tenant: TenantId): void {
+  fs.rmSync(removalPath(root, tenant), { force: true });
+}
+
+/** What was noted. A note whose tenant is still there is of a deletion that did not happen, and goes. */
+export function tenantRemovals(
+  root: string,
+): readonly { readonly tenant: TenantId; readonly text: string }[] {
+  if (!fs.existsSync(tenantsPath(root))) return [];
+  return fs.readdirSync(tenantsPath(root)).flatMap((name) => {
+    const [, id] = REMOVAL.exec(name) ?? [];
+    if (id === undefined) return [];
+    const tenant = parseTenantId(id);
+    if (!fs.existsSync(tenantPath(root, tenant))) {
+      return [{ tenant, text: fs.readFileSync(removalPath(root, tenant), "utf8") }];
+    }
+    forgetTenantRemoval(root, tenant);
+    return [];
+  });
 }
 
 /** Directories of deleted tenants whose files are not gone yet: a crash came in between. */

@@ -58,6 +58,7 @@ const schema = z.strictObject({
   backupPlainObjects: yesOrNo.default(false),
   backupPurgeAgeS: z.coerce.number().int().min(1).max(31_536_000).default(86_400),
   backupSourceKeeps: z.enum(["uploaded", "durable"]).default("uploaded"),
+  backupWarmUp: size.default("1GB"),
   evictHigh: diskMark.default("85%"),
   evictLow: diskMark.default("80%"),
   evictAgeS: z.coerce.number().int().min(0).max(31_536_000).default(0),
@@ -154,6 +155,10 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   backupSourceKeeps: about(
     ...(["backup_source_keeps", "BACKUP_SOURCE_KEEPS", "word"] as const),
     "followed primaries keep WAL that is not: uploaded (a lost machine has no gap) or durable here",
+  ),
+  backupWarmUp: about(
+    ...(["backup_warm_up", "BACKUP_WARM_UP", "bytes"] as const),
+    "layers, those that were read most, that an attach fetches before anybody asks",
   ),
   evictHigh: about(
     ...(["evict_high", "EVICT_HIGH", "mark"] as const),

@@ -43,10 +43,10 @@ export interface AttachParts {
 }
 
 /**
- * Makes the tenant's directory. Rejects with ObjectError ("not-found": there is no such backup),
+ * Makes the tenant's directory; gives the manifests that it is made from. Rejects with ObjectError ("not-found": there is no such backup),
  * ManifestUnusable, StoreFull, StoreFailed; then nothing of it is left here, and the backup is whole.
  */
-export async function attachTenant(parts: AttachParts): Promise<void> {
+export async function attachTenant(parts: AttachParts): Promise<readonly TimelineManifest[]> {
   const { backup, dataDir, tenant } = parts;
   await backup.options.ready();
   await readable(backup, tenant);
@@ -70,6 +70,7 @@ export async function attachTenant(parts: AttachParts): Promise<void> {
     removeTimelineFiles(scratch);
   }
   backup.forget(tenant);
+  return manifests;
 }
 
 /** Before anything is taken: a tenant that cannot be read here stays with the server that has it. */

@@ -28,7 +28,7 @@ export interface KnownManifest {
 /** What a turn needs of the timeline, at one moment. */
 export type LocalFacts = Pick<
   BackupFacts<TimelineEntry, LayerEntry, SnapshotEntry>,
-  "timeline" | "layers" | "snapshots" | "walFrom" | "durable" | "archiveFrom" | "purge"
+  "timeline" | "layers" | "snapshots" | "walFrom" | "durable" | "archiveFrom" | "purge" | "heat"
 > & {
   /** Layers that this process has put and no manifest names yet, by file. */
   readonly put: BackupFacts["stored"];
@@ -70,6 +70,7 @@ export async function backupTurn(parts: TurnParts): Promise<TurnDone | undefined
   const facts = {
     ...{ tenant, generation, writer, nowMs: parts.nowMs(), stored, ...rest },
     manifest: known.manifest,
+    heat: parts.known === undefined ? withFormer(known.manifest, local.heat) : local.heat,
   };
   // A branch counts when what it reads of its ancestor does.
   const needed = local.timeline.ancestor?.lsn ?? LSN_INVALID;
@@ -106,6 +107,16 @@ async function asItIs(
 ): Promise<TurnDone> {
   if (known.manifest !== undefined) await of.list(timeline);
   return { known, deleted };
+}
+
+/** What was read before this process began counts, too. */
+function withFormer(
+  manifest: TimelineManifest | undefined,
+  heats: LocalFacts["heat"],
+): ReadonlyMap<string, number> {
+  const merged = new Map(manifest?.heat?.map(({ file, heat }) => [file, heat]));
+  for (const [file, heat] of heats ?? []) merged.set(file, Math.max(heat, merged.get(file) ?? 0));
+  return merged;
 }
 
 async function write(

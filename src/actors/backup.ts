@@ -12,6 +12,7 @@ import { LayerFetcher } from "./layer-fetcher.ts";
 import { TenantBackup } from "./backup-tenant.ts";
 import type { ActorRef } from "./runtime.ts";
 import type { UploaderMsg } from "./uploader.ts";
+import type { WarmUp } from "./warm-up.ts";
 
 /** Since the start: requests, those that were tried again, those given up, bytes both ways. */
 export interface BackupCounts {
@@ -32,6 +33,8 @@ export interface BackupOptions {
   readonly archive: boolean;
   /** A scrub deletes only what is older, by the clock of the back end. */
   readonly purgeAgeMs: number;
+  /** Of layers that an attach fetches before anybody asks, bytes. */
+  readonly warmUpBytes: number;
   /** From where on a followed primary's slot keeps WAL for us. */
   readonly sourceKeeps: "uploaded" | "durable";
   readonly nowMs: () => number;
@@ -50,6 +53,8 @@ export class Backup {
   readonly options: BackupOptions;
   readonly uploader: ActorRef<UploaderMsg>;
   readonly fetcher: LayerFetcher;
+  /** Since the start, by tenant: what was, or is being, fetched after an attach. */
+  readonly warmUps = new Map<TenantId, WarmUp>();
   readonly eviction: EvictionState = { layers: 0, bytes: 0, short: undefined };
   /** This process, in the manifests that it writes. */
   readonly writer: string;

@@ -5,7 +5,7 @@ import { BackupFenced } from "../core/backup/fence.ts";
 import { type LayerObject, uploadedLsn } from "../core/backup/manifest.ts";
 import { layerName, timelinePrefix } from "../core/backup/names.ts";
 import { layersToUpload } from "../core/backup/plan.ts";
-import { BACKUP_RETRY_MS } from "../core/limits.ts";
+import { BACKUP_RETRY_MS, HEAT_WRITE_MS } from "../core/limits.ts";
 import { LSN_INVALID, LSN_MAX } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { layerSource } from "../io/objects/layer-object.ts";
@@ -16,6 +16,7 @@ import { type LocalFacts, type TurnDone, backupTurn } from "./backup-turn.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import type { BackupFacts, Purge } from "./timeline-backup-state.ts";
 import { cutoffOf } from "./timeline-pins.ts";
+import { layerHeats, seedHeats } from "./timeline-residence.ts";
 import type { TimelineState } from "./timeline-state.ts";
 import { upload } from "./uploader.ts";
 
@@ -70,6 +71,7 @@ function whatCounts(state: TimelineState): readonly unknown[] {
       deps.directory.tenants.get(deps.tenantId)?.timelines.size,
     ],
     backup.known === undefined,
+    Math.floor(deps.clock.steadyMs() / HEAT_WRITE_MS),
   ];
 }
 
@@ -91,6 +93,7 @@ function localFacts(state: TimelineState, of: Backup): LocalFacts | undefined {
     archiveFrom: of.options.archive ? cutoff : LSN_MAX,
     put: new Map(backup.put),
     purge: backup.purge?.names ?? [],
+    heat: layerHeats(state),
     ancestorUploaded: ancestor && (above?.facts.positions.uploaded ?? LSN_INVALID),
   };
 }
@@ -116,6 +119,7 @@ export function backedUp(
   backup.failure = undefined;
   if (done === undefined) return false;
   const { known, deleted } = done;
+  if (backup.known === undefined) seedHeats(state, known.manifest?.heat ?? []);
   backup.known = known;
   backup.deleted = deleted;
   const { manifest } = known;

@@ -5,6 +5,8 @@
 
 import path from "node:path";
 import type { EvictableLayer } from "../core/backup/evict.ts";
+import type { LayerHeat } from "../core/backup/manifest.ts";
+import { HEAT_HALF_MS } from "../core/limits.ts";
 import type { LayerEntry } from "../store/catalog-entries.ts";
 import { fileExists } from "../store/data-dir.ts";
 import type { SealedLayer } from "../store/layer-map.ts";
@@ -34,7 +36,13 @@ interface Known {
   reads: number;
   readAtMs: number;
   here: boolean;
+  /** Reads, halved with time: as of heatAtMs. */
+  heat: number;
+  heatAtMs: number;
 }
+
+const decayed = ({ heat, heatAtMs }: Known, nowMs: number): number =>
+  heat * 2 ** ((heatAtMs - nowMs) / HEAT_HALF_MS);
 
 /** The residence part of one life of a timeline. */
 export class Residence {
@@ -43,6 +51,7 @@ export class Residence {
   private known = new Map<string, Known>();
   private layers: readonly SealedLayer[] | undefined;
   private fetched = 0;
+  private seeded = false;
 
   /** Notes which layers came, went or were read since the last look. `fetched`: how many were fetched, counted up. */
   look(layers: readonly SealedLayer[], nowMs: number, fetched: number): void {
@@ -51,8 +60,11 @@ export class Residence {
     for (const { entry, layer } of layers) {
       const found = this.known.get(entry.file) ?? {
         ...{ reads: layer.reads, readAtMs: nowMs, here: fileExists(layer.path) },
+        ...{ heat: 0, heatAtMs: nowMs },
       };
       if (found.reads !== layer.reads) {
+        found.heat = decayed(found, nowMs) + layer.reads - found.reads;
+        found.heatAtMs = nowMs;
         found.reads = layer.reads;
         found.readAtMs = nowMs;
         found.here = fileExists(layer.path); // one that was lost shows when it is read
@@ -65,6 +77,28 @@ export class Residence {
     this.known = known;
     this.layers = layers;
     this.fetched = fetched;
+  }
+
+  /** Of layers that are read, by file; one more is twice as often. */
+  heats(nowMs: number): ReadonlyMap<string, number> {
+    const heats = new Map<string, number>();
+    for (const [file, known] of this.known) {
+      const heat = Math.round(Math.log2(1 + decayed(known, nowMs)));
+      if (heat > 0) heats.set(file, heat);
+    }
+    return heats;
+  }
+
+  /** As an earlier process knew it; counts once. */
+  seed(heats: readonly LayerHeat[], nowMs: number): void {
+    if (this.seeded) return;
+    this.seeded = true;
+    for (const { file, heat } of heats) {
+      const found = this.known.get(file);
+      if (found === undefined) continue;
+      found.heat = decayed(found, nowMs) + 2 ** heat - 1;
+      found.heatAtMs = nowMs;
+    }
   }
 
   isHere(file: string): boolean {
@@ -107,6 +141,18 @@ export function evictable(state: TimelineState): readonly EvictableFile[] {
       bytes,
       readAtMs: residence.readAtMs(file) ?? 0,
     }));
+}
+
+/** How often each layer is read. */
+export function layerHeats(state: TimelineState): ReadonlyMap<string, number> {
+  looked(state);
+  return state.residence.heats(state.deps.clock.steadyMs());
+}
+
+/** What the manifest says of it, when this life reads the manifest for the first time. */
+export function seedHeats(state: TimelineState, heats: readonly LayerHeat[]): void {
+  looked(state);
+  state.residence.seed(heats, state.deps.clock.steadyMs());
 }
 
 const fetchedOf = ({ deps }: TimelineState): number =>

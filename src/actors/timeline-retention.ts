@@ -76,7 +76,11 @@ export class Retention {
   /** Layers are being merged or fetched, somebody waits for that, or a backup is being read. */
   get isBusy(): boolean {
     const { job, fetching, waiters, asked, readers } = this;
-    return job !== undefined || fetching !== undefined || waiters.length + asked.length + readers.size > 0;
+    return (
+      job !== undefined ||
+      fetching !== undefined ||
+      waiters.length + asked.length + readers.size > 0
+    );
   }
 
   /** Notes how far WAL has been taken in. */

@@ -213,16 +213,19 @@ function handle(state: TimelineState, msg: Msg): void {
       return compactNow(state, msg.reply);
     case "evict":
       return evict(state, msg.files, msg.reply);
-    case "collect": {
-      const policy = retentionPolicy(state.deps.catalog);
-      const { windowMs = policy.windowMs, walBytes = policy.walBytes } = msg;
-      return msg.reply.answer(moveCutoff(state, { windowMs, walBytes }));
-    }
+    case "collect":
+      return collect(state, msg);
     case "stop":
       return stop(state, msg.reply);
     default:
       return unreachable(msg);
   }
+}
+
+function collect(state: TimelineState, msg: Extract<Msg, { kind: "collect" }>): void {
+  const policy = retentionPolicy(state.deps.catalog);
+  const { windowMs = policy.windowMs, walBytes = policy.walBytes } = msg;
+  msg.reply.answer(moveCutoff(state, { windowMs, walBytes }));
 }
 
 function stop(state: TimelineState, reply: Reply<undefined>): void {

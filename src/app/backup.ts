@@ -57,6 +57,7 @@ export async function openBackup(
     archive: config.backupWalArchive,
     purgeAgeMs: config.backupPurgeAgeS * 1_000,
     sourceKeeps: config.backupSourceKeeps,
+    warmUpBytes: parseSize(config.backupWarmUp) ?? 0,
     nowMs: systemClock.nowMs,
   };
 }

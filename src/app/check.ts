@@ -14,7 +14,7 @@ import type { Finder } from "./finder.ts";
 export async function checkTenant(
   shared: TenantShared,
   tenant: TenantHandle,
-  remote: "fetch" | "count",
+  remote: "fetch" | "count" = "count",
 ): Promise<Result<CheckReport, AdminError>> {
   const startedMs = shared.clock.steadyMs();
   const fetcher = remote === "fetch" ? shared.backup?.fetcher : undefined;

@@ -184,13 +184,14 @@ function residenceMetrics(registry: Registry): (status: Status) => void {
   const local = gauge("layer_local_bytes", "Sealed layers on the local disk");
   const remote = gauge("layer_remote_bytes", "Sealed layers in object storage only");
   let now: Status["layers"];
-  const of: readonly [string, string, keyof NonNullable<Status["layers"]>][] = [
-    ["layers_evicted_total", "Layers that left the local disk", "evicted"],
-    ["layers_evicted_bytes_total", "Bytes of layers that left the local disk", "evicted_bytes"],
-    ["layers_fetched_total", "Layers that came from object storage", "fetched"],
-    ["layers_fetched_bytes_total", "Bytes of objects that came for them", "fetched_bytes"],
-    ["layers_fetch_failures_total", "Layers that could not be had", "fetch_failures"],
-  ];
+  const of: readonly [string, string, Exclude<keyof NonNullable<Status["layers"]>, "warm_ups">][] =
+    [
+      ["layers_evicted_total", "Layers that left the local disk", "evicted"],
+      ["layers_evicted_bytes_total", "Bytes of layers that left the local disk", "evicted_bytes"],
+      ["layers_fetched_total", "Layers that came from object storage", "fetched"],
+      ["layers_fetched_bytes_total", "Bytes of objects that came for them", "fetched_bytes"],
+      ["layers_fetch_failures_total", "Layers that could not be had", "fetch_failures"],
+    ];
   for (const [name, help, key] of of) counted(registry, name, help, () => now?.[key] ?? 0);
   return ({ layers, timelines }) => {
     now = layers;

@@ -107,11 +107,15 @@ export function statusOf(facts: StatusFacts): Status {
 const shortOf = (backup: Backup | undefined): readonly string[] =>
   backup?.eviction.short === undefined ? [] : [backup.eviction.short];
 
-function layerTraffic({ eviction, fetcher }: Backup): NonNullable<Status["layers"]> {
+function layerTraffic({ eviction, fetcher, warmUps }: Backup): NonNullable<Status["layers"]> {
   const { fetched, bytes, failed } = fetcher.counts;
   return {
     ...{ evicted: eviction.layers, evicted_bytes: eviction.bytes },
     ...{ fetched, fetched_bytes: bytes, fetch_failures: failed },
+    warm_ups: [...warmUps].map(([tenant_id, one]) => ({
+      ...{ tenant_id, layers: one.layers, bytes: one.bytes, failed: one.failed },
+      ...{ done_layers: one.doneLayers, done_bytes: one.doneBytes },
+    })),
   };
 }
 

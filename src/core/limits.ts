@@ -326,6 +326,12 @@ export const LAYER_FETCHES_MAX = 6;
 export const FETCH_WAIT_MS_MAX = 60_000;
 /** How often it is looked which layers were read, and whether some have to leave the disk, ms; while the disk is being drained, as soon as the last pass is over. */
 export const EVICT_PERIOD_MS = 10_000;
+/** A layer's heat, its reads, counts half after this time, ms. */
+export const HEAT_HALF_MS = 3_600_000;
+/** A manifest is written anew for the heat of layers alone at most so often, ms. */
+export const HEAT_WRITE_MS = 15 * 60_000;
+/** Layers that are fetched at one time because they were hot before an attach: readers have most of LAYER_FETCHES_MAX. */
+export const WARM_UP_AT_ONCE = 2;
 /** Layers that leave the disk in one pass: a second's work of the disk at most. */
 export const EVICT_LAYERS_PER_PASS = 64;
 /** A timeline that does not answer in this time, ms, is passed by. */

@@ -64,6 +64,17 @@ export const Status = Type.Object({
       fetched: Type.Number(),
       fetched_bytes: Type.Number(),
       fetch_failures: Type.Number(),
+      /** What attaching fetches, or has fetched, before anybody asks. */
+      warm_ups: Type.Array(
+        Type.Object({
+          tenant_id: Hex32,
+          layers: Type.Number(),
+          bytes: Type.Number(),
+          done_layers: Type.Number(),
+          done_bytes: Type.Number(),
+          failed: Type.Number(),
+        }),
+      ),
     }),
   ),
   /** What somebody has to see to: one sentence each, with the timeline, the reason and the remedy. */

@@ -20,7 +20,9 @@ import {
 } from "./catalog-entries.ts";
 import { countField, crcField, lsnField } from "./layer-header.ts";
 
-export const MANIFEST_FORMAT = 1;
+/** The first has no heat of layers: what has none is still written so, for programs that read no other. */
+export const MANIFEST_FORMATS = [1, 2] as const;
+type ManifestFormat = (typeof MANIFEST_FORMATS)[number];
 
 /** A manifest of a page server's timeline. */
 export type TimelineManifest = Manifest<TimelineEntry, LayerEntry, SnapshotEntry>;
@@ -72,6 +74,10 @@ const manifest = z.strictObject({
   wal: z.array(wal).max(BACKUP_WAL_LISTED_MAX),
   archive: z.array(archive).max(BACKUP_WAL_LISTED_MAX),
   snapshots: z.array(snapshotEntry),
+  heat: z
+    .array(z.strictObject({ file: z.string().min(1).max(400), heat: countField }))
+    .max(BACKUP_LAYERS_LISTED_MAX)
+    .optional(),
   garbage: z.array(objectName),
 });
 
@@ -88,7 +94,9 @@ const tenant = z.strictObject({
 export function encodeManifest(value: TimelineManifest): Uint8Array {
   const { source, ...timeline } = value.timeline;
   const kept = source === undefined ? {} : { source: withoutPassword(source) };
-  return encode("timeline", { ...value, timeline: { ...timeline, ...kept } });
+  const { heat = [], ...rest } = value;
+  const body = { ...rest, timeline: { ...timeline, ...kept }, ...(heat.length > 0 && { heat }) };
+  return encode("timeline", body, heat.length > 0 ? 2 : 1);
 }
 
 /** Throws ManifestUnusable. `name`: for the message. */
@@ -111,9 +119,9 @@ export const decodeTenant = (bytes: Uint8Array, name: string): TenantManifest =>
   decode(bytes, name, "tenant", tenant);
 
 // {"format":1,"what":"timeline","crc":"0123abcd","body":{…}}: the checksum is over the body's text.
-function encode(what: string, body: unknown): Uint8Array {
+function encode(what: string, body: unknown, format: ManifestFormat = 1): Uint8Array {
   const text = JSON.stringify(body);
-  const head = `{"format":${MANIFEST_FORMAT},"what":"${what}","crc":"${sum(text)}","body":`;
+  const head = `{"format":${format},"what":"${what}","crc":"${sum(text)}","body":`;
   return Buffer.from(`${head}${text}}\n`);
 }
 
@@ -128,10 +136,10 @@ function decode<S extends z.ZodType>(
   const text = Buffer.from(bytes).toString();
   const [head, format, is, crc] = HEAD.exec(text.slice(0, 100)) ?? [];
   if (head === undefined) throw corrupt(name, "it does not begin as one");
-  if (Number(format) !== MANIFEST_FORMAT) {
+  if (!MANIFEST_FORMATS.some((known) => known === Number(format))) {
     throw new ManifestUnusable(
       "format",
-      `${name} has format ${format}, this program reads ${MANIFEST_FORMAT}; use the version of ` +
+      `${name} has format ${format}, this program reads ${MANIFEST_FORMATS.join(" and ")}; use the version of ` +
         `pageserver that wrote it`,
     );
   }

@@ -3,12 +3,15 @@
 
 import fs from "node:fs";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { readManifest } from "../../src/actors/backup-turn.ts";
 import { type EvictionState, spawnEvictor } from "../../src/actors/evictor.ts";
 import type { Evicted } from "../../src/actors/timeline-residence.ts";
 import { checkTenant } from "../../src/app/check.ts";
 import { dumpKey } from "../../src/app/dump.ts";
 import type { EvictionPolicy } from "../../src/core/backup/evict.ts";
+import { manifestName } from "../../src/core/backup/names.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
+import { encodeManifest } from "../../src/store/manifest.ts";
 import { RM } from "../../src/protocol/wal/rmgr.ts";
 import {
   PAGES_OF_A_FILE,
@@ -22,7 +25,7 @@ import {
 import { FaultyStorage } from "../support/faulty-storage.ts";
 import { until } from "../support/replication.ts";
 import { timelineTest } from "../support/timeline-test.ts";
-import { REL } from "../support/timeline-world.ts";
+import { MAIN, REL, TENANT } from "../support/timeline-world.ts";
 
 const t = timelineTest();
 let beat: NodeJS.Timeout;
@@ -84,10 +87,10 @@ test("what is not uploaded stays, and may go when it is", async () => {
 
 test("a server that was fenced lets nothing go any more", async () => {
   const { entry, storage, receiver } = await withPages();
-  // Somebody else has written the manifest.
-  const name = storage.names.find((one) => one.endsWith("manifest.json"))!;
-  const { bytes, version } = await storage.get(name);
-  await storage.compareAndSwap(name, bytes, version);
+  // Somebody else has taken the timeline over.
+  const { manifest, version } = await readManifest(storage, TENANT, MAIN);
+  const taken = encodeManifest({ ...manifest!, generation: 2, writer: "beef" });
+  await storage.compareAndSwap(manifestName(TENANT, MAIN), taken, version!);
   const from = t.wal.end;
   t.addPages(3, 30);
   receiver.sendFrom(t.wal, from);

@@ -231,6 +231,7 @@ export class BackupSimulator extends Simulator {
       {
         ...{ storage: objects, urgent: objects, intervalMs: 1, archive: true, purgeAgeMs: 0 },
         sourceKeeps: "uploaded",
+        warmUpBytes: 0,
         nowMs: () => this.nowMs,
         ready: () => Promise.resolve(),
         resting: () => undefined,

@@ -116,6 +116,7 @@ export class TimelineWorld {
         {
           ...{ storage, urgent: storage, intervalMs: 10, archive: true, purgeAgeMs: 3_600_000 },
           sourceKeeps: "uploaded",
+          warmUpBytes: 0,
           nowMs: systemClock.nowMs,
           ready: () => Promise.resolve(),
           resting: () => undefined,

@@ -51,6 +51,12 @@ export interface BackedTimeline {
   readonly cutoff?: Lsn | undefined;
 }
 
+/** How often a layer is read: one more is twice as often. Layers that nobody reads have none. */
+export interface LayerHeat {
+  readonly file: string;
+  readonly heat: number;
+}
+
 export interface Manifest<
   T extends BackedTimeline = BackedTimeline,
   L extends BackedLayer = BackedLayer,
@@ -71,6 +77,8 @@ export interface Manifest<
   readonly wal: readonly WalObject[];
   readonly archive: readonly WalArchive[];
   readonly snapshots: readonly S[];
+  /** For whoever attaches the tenant: which layers to fetch first. */
+  readonly heat?: readonly LayerHeat[] | undefined;
   /** Names that the manifest before named and this one does not: to be deleted. */
   readonly garbage: readonly string[];
 }

@@ -6,11 +6,17 @@
 // never goes back: until a merged layer is uploaded, the manifest names what it was merged from.
 
 import { assert } from "../assert.ts";
-import { BACKUP_ARCHIVE_TRIM_MAX, BACKUP_PARTS_MAX, BACKUP_WAL_PIECES_MAX } from "../limits.ts";
+import {
+  BACKUP_ARCHIVE_TRIM_MAX,
+  BACKUP_PARTS_MAX,
+  BACKUP_WAL_PIECES_MAX,
+  HEAT_WRITE_MS,
+} from "../limits.ts";
 import { LSN_INVALID, LSN_MAX, type Lsn, WAL_SEGMENT_BYTES } from "../lsn.ts";
 import {
   type BackedLayer,
   type BackedTimeline,
+  type LayerHeat,
   type LayerObject,
   type Manifest,
   type WalArchive,
@@ -35,6 +41,8 @@ export interface BackupFacts<
   readonly timeline: T;
   readonly layers: readonly L[];
   readonly snapshots: readonly S[];
+  /** Of layers that are read, by file. */
+  readonly heat?: ReadonlyMap<string, number> | undefined;
   /** Layers that are in object storage, by file, whether a manifest names them or not. */
   readonly stored: ReadonlyMap<string, LayerObject>;
   /** WAL files hold everything from here to `durable`. */
@@ -177,10 +185,22 @@ export function nextManifest<T extends BackedTimeline, L extends BackedLayer, S>
       sealedLogicalSize: held.sealedLogicalSize,
     },
     ...{ layers: held.layers, wal, archive, snapshots },
+    heat: heatOf(held.layers, facts.heat),
   };
   assert(uploadedLsn(next) >= uploadedLsn(last), "I17: what is uploaded stays so");
-  return last !== undefined && saysTheSame(last, next) ? undefined : next;
+  if (last === undefined || !saysTheSame(last, next)) return next;
+  const cooled = JSON.stringify(last.heat ?? []) !== JSON.stringify(next.heat);
+  return cooled && facts.nowMs - last.writtenAtMs >= HEAT_WRITE_MS ? next : undefined;
 }
+
+const heatOf = (
+  layers: readonly BackedLayer[],
+  heats: ReadonlyMap<string, number> = new Map(),
+): readonly LayerHeat[] =>
+  layers.flatMap(({ file }) => {
+    const heat = heats.get(file) ?? 0;
+    return heat > 0 ? [{ file, heat }] : [];
+  });
 
 /** Objects of layers that were merged away before a manifest named them. */
 function overtaken(facts: BackupFacts, named: ReadonlySet<string>): readonly string[] {

@@ -76,7 +76,7 @@ export function progressed(state: TimelineState): void {
 /**
  * With a backup, what upstream hears as applied is what object storage holds; a primary hears it as
  * flush, too, so that its slot keeps what a lost machine would need again. A compute of ours does not:
- * its commits wait for flush (docs/decisions/008-what-a-source-keeps.md).
+ * its commits wait for flush (docs/decisions/009-what-a-source-keeps.md).
  */
 function told({ wal, deps, inlet }: TimelineState): ToldPositions {
   const { positions } = wal!;

@@ -147,7 +147,7 @@ export const IDLE_RECEIVER: ReceiverState = {
 
 /**
  * Our positions as PostgreSQL names them. Flush moves the source's slot, so it is `flushed` where the
- * source must keep more than we have not on disk yet (docs/decisions/008-what-a-source-keeps.md). Apply is what object storage holds (`applied`) or, without a
+ * source must keep more than we have not on disk yet (docs/decisions/009-what-a-source-keeps.md). Apply is what object storage holds (`applied`) or, without a
  * backup, what can be read here and is safe: a commit that waits for remote_apply waits for nothing
  * else, so it must not be told of what a crash could still take away.
  */

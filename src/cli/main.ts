@@ -92,6 +92,7 @@ function withGlobals(root: Command): Command {
 
 /** Runs one command line (without node and script); answers the exit code. */
 export async function run(args: readonly string[]): Promise<number> {
+  process.stdout.once("error", endWithoutReader);
   try {
     await program().parseAsync([...args], { from: "user" });
     return EXIT.done;
@@ -103,4 +104,12 @@ export async function run(args: readonly string[]): Promise<number> {
     process.stderr.write(`pageserver: ${text}\n`);
     return exitCode(args, error, code);
   }
+}
+
+/** Whoever read the output has ended (`| head`), which is no fault; or the output cannot be written. */
+function endWithoutReader(error: NodeJS.ErrnoException): never {
+  if (error.code !== "EPIPE") {
+    process.stderr.write(`pageserver: the output cannot be written: ${error.message}\n`);
+  }
+  process.exit(EXIT.failed);
 }

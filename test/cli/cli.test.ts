@@ -280,3 +280,9 @@ describe("jobs, the server and moments", () => {
     expect(memory.asked.checkpoints).toBe(1);
   });
 });
+
+test("a reader of the output that has gone is no crash", async () => {
+  const { code, err } = await runCli(["--help"], {}, "has-gone");
+  expect(code).toBe(1);
+  expect(err).toBe("");
+});

@@ -18,6 +18,7 @@ const DEADLINE_MS = 50_000;
 export function runCli(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  reader: "reads" | "has-gone" = "reads",
 ): Promise<Ran> {
   const node = ["--import", "tsx", "--input-type=module", "--eval", SCRIPT, "--"];
   const child = spawn(process.execPath, [...node, ...args], {
@@ -27,6 +28,7 @@ export function runCli(
   });
   const out: Buffer[] = [];
   const err: Buffer[] = [];
+  if (reader === "has-gone") child.stdout.destroy();
   child.stdout.on("data", (chunk: Buffer) => out.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => err.push(chunk));
   return new Promise((resolve, reject) => {

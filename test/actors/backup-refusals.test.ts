@@ -65,7 +65,7 @@ test("a manifest of a newer version: no attach takes it, no server writes over i
   await storage.put(MANIFEST, Buffer.from(newer));
   const before = await everything();
   const sentence =
-    "has format 9, this program reads 1; use the version of pageserver that wrote it";
+    "has format 9, this program reads 1 and 2; use the version of pageserver that wrote it";
   await expect(attach()).rejects.toThrow(sentence);
   nothingHere();
   t.world = new TimelineWorld(t.dataDir, { storage });

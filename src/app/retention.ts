@@ -47,7 +47,7 @@ export function retentionManagement(
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
         detail === "brief"
           ? retentionInfo(shared, tenant, timeline)
-          : retentionBytes(shared, tenant, timeline),
+          : retentionBytes(shared, tenant, timeline, detail === "fetch" ? "fetch" : "leave"),
       ),
     retentionPolicy: (ref, change) =>
       finder.withTenant(ref, ({ catalog }) => ok(changedPolicy(catalog, change))),
@@ -71,7 +71,7 @@ function retentionInfo(
   tenant: TenantHandle,
   timeline: TimelineHandle,
 ): Result<RetentionInfo, AdminError> {
-  const { store, sizes, facts } = timeline;
+  const { store, sizes, facts, residence } = timeline;
   const { name } = timeline.entry;
   if (store === undefined || sizes === undefined) {
     return unavailable(`timeline "${name}" is not loaded; retry in a moment`);
@@ -87,6 +87,7 @@ function retentionInfo(
   const { visible } = facts.positions;
   const { windowMs, walBytes } = retentionPolicy(catalog);
   const { merge } = timeline;
+  const { remoteLayers = 0, remoteBytes = 0 } = residence?.() ?? {};
   return ok({
     timeline_id: entry.id,
     name,
@@ -100,20 +101,22 @@ function retentionInfo(
     window_size: sizeOf((lastLsn) => lastLsn > cutoff),
     below_cutoff_size: sizeOf((lastLsn) => lastLsn <= cutoff),
     tiers: tiers.length,
+    ...(remoteLayers > 0 && { remote_layers: remoteLayers, remote_size: remoteBytes }),
     merging: merge?.().merging ?? false,
     ...(merge?.().failure !== undefined && { failure: merge().failure! }),
   });
 }
 
-/** As retentionInfo, with what each reason costs. */
+/** As retentionInfo, with what each reason costs; not when layers are away and are not to be fetched. */
 async function retentionBytes(
   shared: TenantShared,
   tenant: TenantHandle,
   timeline: TimelineHandle,
+  remote: "fetch" | "leave",
 ): Promise<Result<RetentionInfo, AdminError>> {
-  const kept = await keptFor(shared, tenant, timeline);
+  const kept = await keptFor(shared, tenant, timeline, remote);
   const info = retentionInfo(shared, tenant, tenant.timelines.get(timeline.entry.id) ?? timeline);
-  if (!info.ok) return info;
+  if (!info.ok || kept === "away") return info;
   if (kept === undefined) {
     return unavailable(`layers of "${timeline.entry.name}" are being merged; retry in a moment`);
   }

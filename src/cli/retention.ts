@@ -10,10 +10,15 @@ export function retentionCommand(): Command {
   return new Command("retention")
     .description("why history is kept: the cutoff, what pins older moments, and what it costs")
     .argument("<timeline>", "name or id")
+    .option(
+      "--fetch",
+      "fetch layers that are in object storage only, to say what each reason costs",
+    )
     .addHelpText("after", "\nExample:\n  pageserver timeline retention prod")
-    .action(async (nameOrId: string, _options: unknown, command: Command) => {
+    .action(async (nameOrId: string, options: { fetch?: true }, command: Command) => {
       const context = contextOf(command);
-      const info = await context.client.retentionBytes(nameOrId);
+      const asked = context.client.retentionBytes(nameOrId, options.fetch === true);
+      const info = await waiting(context, "walking layers", asked);
       context.print(info, () => retentionWords(info));
     });
 }
@@ -75,6 +80,11 @@ function retentionWords(info: RetentionInfo): string {
       "  superseded",
       `${formatBytes(kept.superseded)} for nobody; merging lets go of it`,
     ]);
+  }
+  const { remote_layers: away = 0, remote_size: bytes = 0 } = info;
+  if (kept === undefined && away > 0) {
+    const look = `pageserver timeline retention ${info.name} --fetch`;
+    rows.push(["  remote", `${formatBytes(bytes)} in ${away} layers; to know for what: ${look}`]);
   }
   if (info.merging) rows.push(["merging", "now"]);
   if (info.failure !== undefined) rows.push(["failure", info.failure]);

@@ -162,9 +162,12 @@ export class Client {
     this.call("PUT", `${this.timelinePath(timeline)}/checkpoint`);
   retention = (timeline: string): Promise<RetentionInfo> =>
     this.call("GET", `${this.timelinePath(timeline)}/retention`);
-  /** With bytes by reason: all layers are walked. */
-  retentionBytes = (timeline: string): Promise<RetentionInfo> =>
-    this.call("GET", `${this.timelinePath(timeline)}/retention`, undefined, { bytes: "true" });
+  /** With bytes by reason: all layers are walked, when all are here, or are to be fetched. */
+  retentionBytes = (timeline: string, fetch = false): Promise<RetentionInfo> =>
+    this.call("GET", `${this.timelinePath(timeline)}/retention`, undefined, {
+      bytes: "true",
+      fetch: String(fetch),
+    });
   /** What holds; after the change, if there is one. */
   retentionPolicy = (change: ChangeRetentionPolicy = {}): Promise<RetentionPolicyInfo> =>
     Object.keys(change).length === 0

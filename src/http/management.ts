@@ -222,11 +222,14 @@ export interface Management {
 
   /** Seals what the timeline holds in memory; answers when that is done. */
   checkpoint(tenant: TenantRef, timeline: TimelineRef): Answer<TimelineInfo>;
-  /** What is kept of the timeline, and why. `bytes`: how much for each reason; walks all layers. */
+  /**
+   * What is kept of the timeline, and why. `bytes`: how much for each reason, when all layers are here;
+   * they are walked. `fetch`: those that are not are fetched.
+   */
   retention(
     tenant: TenantRef,
     timeline: TimelineRef,
-    detail: "brief" | "bytes",
+    detail: "brief" | "bytes" | "fetch",
   ): Answer<RetentionInfo>;
   /** Changes what is given; answers what holds then. */
   retentionPolicy(tenant: TenantRef, change: ChangeRetentionPolicy): Answer<RetentionPolicyInfo>;

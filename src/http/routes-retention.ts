@@ -20,7 +20,11 @@ import type { App } from "./server.ts";
 const TIMELINE = "/v1/tenant/:tenant/timeline/:timeline";
 const Params = Type.Object({ tenant: Type.String(), timeline: Type.String() });
 
-const Detail = Type.Object({ bytes: Type.Optional(Type.Boolean()) });
+/** `fetch`: with bytes, of layers that are in object storage only, too. */
+const Detail = Type.Object({
+  bytes: Type.Optional(Type.Boolean()),
+  fetch: Type.Optional(Type.Boolean()),
+});
 const POLICY = "/v1/tenant/:tenant/retention";
 
 function policyRoutes(app: App, management: Management): void {
@@ -56,7 +60,8 @@ export function retentionRoutes(app: App, management: Management): void {
     },
     async (request, reply) => {
       const { tenant, timeline } = parse(request.params);
-      const detail = request.query.bytes === true ? "bytes" : "brief";
+      const { bytes, fetch } = request.query;
+      const detail = fetch === true ? "fetch" : bytes === true ? "bytes" : "brief";
       return answer(reply, await management.retention(tenant, timeline, detail));
     },
   );

@@ -56,6 +56,9 @@ export const RetentionInfo = Type.Object({
   below_cutoff_size: Type.Number(),
   /** When asked for: stored bytes that count for the window and for nobody; the rest is with the pins. */
   kept: Type.Optional(Type.Object({ window: Type.Number(), superseded: Type.Number() })),
+  /** Layers that are in object storage only; absent: none. Then `kept` is absent, unless they were to be fetched. */
+  remote_layers: Type.Optional(Type.Number()),
+  remote_size: Type.Optional(Type.Number()),
   /** Tiers of sealed layers: at most so many are looked into by a read. */
   tiers: Type.Number(),
   merging: Type.Boolean(),

@@ -8,6 +8,7 @@ import { type EvictionState, spawnEvictor } from "../../src/actors/evictor.ts";
 import type { Evicted } from "../../src/actors/timeline-residence.ts";
 import { checkTenant } from "../../src/app/check.ts";
 import { dumpKey } from "../../src/app/dump.ts";
+import { keptFor } from "../../src/app/kept.ts";
 import type { EvictionPolicy } from "../../src/core/backup/evict.ts";
 import { manifestName } from "../../src/core/backup/names.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
@@ -145,6 +146,34 @@ test("a check counts what is away, or fetches it; a dump fetches what it needs",
   await evict([entry.file]);
   const all = await checkTenant(shared, tenant, "fetch");
   expect(all).toMatchObject({ ok: true, value: { remote_layers: 0, problems: [] } });
+  expect(sealedFiles(t.world)).toContain(entry.file);
+});
+
+test("why history is kept is not known of layers that are away, until they are fetched", async () => {
+  const { entry, layer, receiver } = await withPages();
+  const { shared, tenant, main } = t.world;
+  await evict([entry.file]);
+  expect(await keptFor(shared, tenant, main, "leave")).toBe("away");
+  expect(sealedFiles(t.world)).not.toContain(entry.file);
+  const known = await keptFor(shared, tenant, main, "fetch");
+  expect(known).toMatchObject({ supersededBytes: 0, pins: new Map() });
+  expect(sealedFiles(t.world)).toContain(entry.file);
+  await evict([entry.file]);
+  expect(await keptFor(shared, tenant, main, "leave")).toEqual(known); // it is remembered
+
+  // Other layers: it is walked anew. And one was lost that nobody has missed yet.
+  const from = t.wal.end;
+  t.addPages(1, 9);
+  receiver.sendFrom(t.wal, from);
+  await receiver.untilDurable(t.wal.end);
+  await t.seal();
+  expect(residence().remoteLayers).toBe(1);
+  expect(await t.world.fill(300)).toBe(301 & 255);
+  expect(residence().remoteLayers).toBe(0);
+  fs.rmSync(layer.path);
+  shared.files.close(layer.path);
+  expect(await keptFor(shared, tenant, main, "leave")).toBe("away");
+  expect(await keptFor(shared, tenant, main, "fetch")).toMatchObject({ pins: new Map() });
   expect(sealedFiles(t.world)).toContain(entry.file);
 });
 

@@ -20,7 +20,11 @@ export interface RoundsOptions {
   readonly say: (line: string) => void;
 }
 
-const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const started = Date.now();
+const seconds = (): number => Math.round((Date.now() - started) / 1000);
+/** With the seconds since the start: where time goes. */
+const say = (line: string): void =>
+  void process.stdout.write(`${String(seconds()).padStart(4)} s  ${line}\n`);
 
 /** Runs it and ends the process: status 0 when `isSound`. `flags`: more of them, all without values. */
 export async function runRounds<R extends object>(
@@ -44,7 +48,6 @@ export async function runRounds<R extends object>(
     process.stderr.write(`${name}: --rounds and --seed are whole numbers\n`);
     process.exit(2);
   }
-  const started = Date.now();
   say(`${name}, ${rounds} rounds, seed ${seed}`);
   const test = make({ rounds, random: new Random(seed), say }, given);
   let stopping: Promise<void> | undefined;
@@ -67,7 +70,7 @@ export async function runRounds<R extends object>(
   }
   const { examples, ...counts } = test.report;
   for (const example of examples) say(`PROBLEM ${example}`);
-  const seconds = Math.round((Date.now() - started) / 1000);
-  say(JSON.stringify({ seed, seconds, ...counts, ...(failure !== undefined && { failure }) }));
+  const sum = { seed, seconds: seconds(), ...counts, ...(failure !== undefined && { failure }) };
+  process.stdout.write(`${JSON.stringify(sum)}\n`);
   process.exit(failure === undefined && isSound(test.report) ? 0 : 1);
 }

@@ -82,6 +82,8 @@ export const REDO_WINDOW_BYTES = 1 * MiB;
 
 /** Pages kept in memory after redo or decompression made them, bytes, for all timelines. Allocated as it is needed. */
 export const PAGE_CACHE_BYTES_MAX = 256 * MiB;
+/** Places of the page cache that are looked at for one that was not used lately, for a page that wants one. With more, hardly another page is chosen. */
+export const PAGE_CACHE_LOOKS_MAX = 8;
 
 /** Record boundaries are kept per this many bytes of WAL. */
 export const BOUNDARY_WINDOW_BYTES = 64 * KiB;

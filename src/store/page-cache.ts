@@ -1,20 +1,37 @@
-// Pages that took work to make (redo, decompression), least recently used ones dropped, bounded in
-// bytes. A page is kept with the LSNs it is right for: from its newest version to the highest LSN at
-// which no newer one was found. History never changes (I1), so an entry never becomes wrong, only old.
+// Pages that took work to make (redo, decompression), bounded in bytes. A page is kept with the LSNs it
+// is right for: from its newest version to the highest LSN at which no newer one was found. History never
+// changes (I1), so an entry never becomes wrong, only old.
+//
+// Full, it gives a new page the place of one that was not used again since it came or was last looked at:
+// places are looked at in random order. Dropping the least recently used one finds nothing of a table that
+// is a little larger than the cache and is read through again and again; this finds most of it.
 //
 // Entries are slots of memory that is allocated once, in chunks, when it is first needed, and found
 // by a hash table of numbers: objects and names of their own for each entry kept the garbage
-// collector busier than all the rest of a read.
+// collector busier than all the rest of a read. What is known of a slot lies in one line of the processor's cache:
+//
+//   next slot of its list i32 | scope i32 | block i32 | was used i32 | from LSN f64 | up-to LSN f64   = 32 bytes
 
 import { assert } from "../core/assert.ts";
-import { PAGE_CACHE_BYTES_MAX } from "../core/limits.ts";
+import { PAGE_CACHE_BYTES_MAX, PAGE_CACHE_LOOKS_MAX } from "../core/limits.ts";
 import type { Lsn } from "../core/lsn.ts";
 import { PAGE_BYTES } from "../core/page.ts";
 
-/** What an entry costs besides its page. */
-export const ENTRY_BYTES = 48;
+const SLOT_BYTES = 32;
+const SLOT_WORDS = SLOT_BYTES / 4;
+const SLOT_DOUBLES = SLOT_BYTES / 8;
+const NEXT = 0;
+const SCOPE = 1;
+const BLOCK = 2;
+const WAS_USED = 3;
+const FROM = 2;
+const UP_TO = 3;
+
+/** What an entry costs besides its page: its slot, and its part of the table that finds it. */
+export const ENTRY_BYTES = SLOT_BYTES + 8;
 const CHUNK_SLOTS = 128;
 const NONE = -1;
+const TWO_32 = 4_294_967_296;
 
 /** An entry: valid until the next put. */
 export type CacheSlot = number;
@@ -26,19 +43,13 @@ export class PageCache {
   private readonly capacity: number;
   private used = 0;
   private scopesMade = 0;
-  // By hash: the first slot of a list; by slot: the next of its list.
+  // By hash: the first slot of a list.
   private heads = new Int32Array(0);
-  private nexts = new Int32Array(0);
-  // By slot.
-  private scopes = new Int32Array(0);
-  private blocks = new Uint32Array(0);
-  private fromLsns = new Float64Array(0);
-  private upToLsns = new Float64Array(0);
+  // By slot: the same memory as whole numbers and as LSNs.
+  private words = new Int32Array(0);
+  private lsns = new Float64Array(0);
   private readonly chunks: Uint8Array[] = [];
-  // Slots in order of their last use: a ring of links in both directions, `newest` behind `oldest`.
-  private newer = new Int32Array(0);
-  private older = new Int32Array(0);
-  private newest: CacheSlot = NONE;
+  private random = 1;
 
   constructor(bytesMax = PAGE_CACHE_BYTES_MAX) {
     this.capacity = Math.floor(bytesMax / (PAGE_BYTES + ENTRY_BYTES));
@@ -56,26 +67,26 @@ export class PageCache {
 
   /** The entry of a page, which counts as a use of it. */
   find(scope: CacheScope, block: number): CacheSlot | undefined {
-    if (this.newest === NONE) return undefined;
+    if (this.used === 0) return undefined;
     const slot = this.lookUp(scope, block);
     if (slot === NONE) return undefined;
-    this.use(slot);
+    this.words[slot * SLOT_WORDS + WAS_USED] = 1;
     return slot;
   }
 
   /** LSN of the newest version in the page. */
   from(slot: CacheSlot): Lsn {
-    return this.fromLsns[slot]! as Lsn;
+    return this.lsns[slot * SLOT_DOUBLES + FROM]! as Lsn;
   }
 
   /** Highest LSN that the page is known to be right for. */
   upTo(slot: CacheSlot): Lsn {
-    return this.upToLsns[slot]! as Lsn;
+    return this.lsns[slot * SLOT_DOUBLES + UP_TO]! as Lsn;
   }
 
   /** The page is right up to `upTo` too. */
   extend(slot: CacheSlot, upTo: Lsn): void {
-    if (upTo > this.upToLsns[slot]!) this.upToLsns[slot] = upTo;
+    if (upTo > this.upTo(slot)) this.lsns[slot * SLOT_DOUBLES + UP_TO] = upTo;
   }
 
   /** The page: a view, to be copied at once. */
@@ -95,15 +106,15 @@ export class PageCache {
   ): void {
     if (this.heads.length === 0) this.allocate();
     let slot = this.lookUp(scope, block);
-    if (slot !== NONE && this.fromLsns[slot]! >= from) {
-      if (this.fromLsns[slot] === from) this.extend(slot, upTo);
-      return;
-    }
     if (slot === NONE) slot = this.freeSlot(scope, block);
-    this.fromLsns[slot] = from;
-    this.upToLsns[slot] = upTo;
+    else {
+      this.words[slot * SLOT_WORDS + WAS_USED] = 1;
+      if (this.from(slot) === from) this.extend(slot, upTo);
+      if (this.from(slot) >= from) return;
+    }
+    this.lsns[slot * SLOT_DOUBLES + FROM] = from;
+    this.lsns[slot * SLOT_DOUBLES + UP_TO] = upTo;
     this.page(slot).set(bytes.subarray(start, start + PAGE_BYTES));
-    this.use(slot);
   }
 
   /** Drops all entries and their memory. */
@@ -111,7 +122,6 @@ export class PageCache {
     this.heads = new Int32Array(0);
     this.chunks.length = 0;
     this.used = 0;
-    this.newest = NONE;
   }
 
   private allocate(): void {
@@ -119,13 +129,9 @@ export class PageCache {
     let heads = 1;
     while (heads < capacity) heads *= 2;
     this.heads = new Int32Array(heads).fill(NONE);
-    this.nexts = new Int32Array(capacity);
-    this.scopes = new Int32Array(capacity);
-    this.blocks = new Uint32Array(capacity);
-    this.fromLsns = new Float64Array(capacity);
-    this.upToLsns = new Float64Array(capacity);
-    this.newer = new Int32Array(capacity);
-    this.older = new Int32Array(capacity);
+    const slots = new ArrayBuffer(capacity * SLOT_BYTES);
+    this.words = new Int32Array(slots);
+    this.lsns = new Float64Array(slots);
   }
 
   private headOf(scope: CacheScope, block: number): number {
@@ -135,75 +141,76 @@ export class PageCache {
   }
 
   private lookUp(scope: CacheScope, block: number): CacheSlot {
+    const { words } = this;
     let slot = this.heads[this.headOf(scope, block)]!;
-    while (slot !== NONE && (this.blocks[slot] !== block || this.scopes[slot] !== scope)) {
-      slot = this.nexts[slot]!;
+    while (slot !== NONE) {
+      const at = slot * SLOT_WORDS;
+      // Block numbers have 32 bits, of which the first is a sign here.
+      if (words[at + BLOCK] === (block | 0) && words[at + SCOPE] === scope) return slot;
+      slot = words[at + NEXT]!;
     }
-    return slot;
+    return NONE;
   }
 
-  /** A slot for a new entry: one that was never used, or the least recently used one's. */
+  /** A slot for a new entry: one that was never used, or another entry's. */
   private freeSlot(scope: CacheScope, block: number): CacheSlot {
     let slot = this.used;
     if (slot === this.capacity) {
-      slot = this.newer[this.newest]!; // behind the newest one of the ring comes the oldest
+      slot = this.victim();
       this.unlink(slot);
     } else {
       this.used++;
       if (slot % CHUNK_SLOTS === 0) this.addChunk(slot);
-      this.join(slot);
     }
-    this.scopes[slot] = scope;
-    this.blocks[slot] = block;
+    const { words } = this;
+    const at = slot * SLOT_WORDS;
     const head = this.headOf(scope, block);
-    this.nexts[slot] = this.heads[head]!;
+    words[at + NEXT] = this.heads[head]!;
+    words[at + SCOPE] = scope;
+    words[at + BLOCK] = block;
+    words[at + WAS_USED] = 0;
     this.heads[head] = slot;
     return slot;
   }
 
-  /** Takes a slot out of the list that it is found by. */
-  private unlink(slot: CacheSlot): void {
-    const head = this.headOf(this.scopes[slot]!, this.blocks[slot]!);
-    let at = this.heads[head]!;
-    if (at === slot) {
-      this.heads[head] = this.nexts[slot]!;
-      return;
+  /** Whose place is taken: some entry that was not used lately. Those that are passed over have to be used again. */
+  private victim(): CacheSlot {
+    const { words } = this;
+    for (let looks = 1; ; looks++) {
+      const slot = Math.floor((this.nextRandom() / TWO_32) * this.capacity);
+      const at = slot * SLOT_WORDS + WAS_USED;
+      if (words[at] === 0 || looks === PAGE_CACHE_LOOKS_MAX) return slot;
+      words[at] = 0;
     }
-    while (this.nexts[at] !== slot) at = this.nexts[at]!;
-    this.nexts[at] = this.nexts[slot]!;
   }
 
-  /** Puts a slot that was never used at the newest end of the ring. */
-  private join(slot: CacheSlot): void {
-    const { newest } = this;
-    const oldest = newest === NONE ? slot : this.newer[newest]!;
-    this.newer[slot] = oldest;
-    this.older[slot] = newest === NONE ? slot : newest;
-    this.older[oldest] = slot;
-    if (newest !== NONE) this.newer[newest] = slot;
-    this.newest = slot;
+  /** Marsaglia's xorshift, 32 bits: which place is looked at matters to nobody, so it begins the same each time. */
+  private nextRandom(): number {
+    let x = this.random;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.random = x;
+    return x >>> 0;
+  }
+
+  /** Takes a slot out of the list that it is found by. */
+  private unlink(slot: CacheSlot): void {
+    const { words } = this;
+    const own = slot * SLOT_WORDS;
+    const next = words[own + NEXT]!;
+    const head = this.headOf(words[own + SCOPE]!, words[own + BLOCK]!);
+    let at = this.heads[head]!;
+    if (at === slot) {
+      this.heads[head] = next;
+      return;
+    }
+    while (words[at * SLOT_WORDS + NEXT] !== slot) at = words[at * SLOT_WORDS + NEXT]!;
+    words[at * SLOT_WORDS + NEXT] = next;
   }
 
   private addChunk(slot: CacheSlot): void {
     const slots = Math.min(CHUNK_SLOTS, this.capacity - slot);
     this.chunks.push(new Uint8Array(slots * PAGE_BYTES));
-  }
-
-  /** Moves a slot to the newest end of the ring. */
-  private use(slot: CacheSlot): void {
-    const { newest, newer, older } = this;
-    if (slot === newest) return;
-    const oldest = newer[newest]!;
-    if (slot === oldest) {
-      this.newest = slot; // the ring turns by one
-      return;
-    }
-    newer[older[slot]!] = newer[slot]!;
-    older[newer[slot]!] = older[slot]!;
-    newer[newest] = slot;
-    older[slot] = newest;
-    newer[slot] = oldest;
-    older[oldest] = slot;
-    this.newest = slot;
   }
 }

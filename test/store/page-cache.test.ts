@@ -70,7 +70,17 @@ describe("a page cache", () => {
     expect(cache.page(find(cache, 9)!)[0]).toBe(9);
   });
 
-  test("drops the page that was least recently used, and only it", () => {
+  test("finds blocks with the highest numbers", () => {
+    const cache = new PageCache(room(2));
+    const last = 0xffff_fffe;
+    for (const block of [0, 1, 2, last]) put(cache, block, 1, 1, block & 0xff);
+    expect(cache.page(find(cache, last)!)[0]).toBe(0xfe);
+    put(cache, last, 2, 2, 7);
+    expect(cache.page(find(cache, last)!)[0]).toBe(7);
+    expect(cache.pages).toBe(2);
+  });
+
+  test("has what was put last, nothing that was not put, and no more than it may hold", () => {
     const entries = fc.integer({ min: 1, max: 300 });
     const steps = fc.array(fc.tuple(fc.boolean(), fc.integer({ min: 0, max: 255 })), {
       maxLength: 400,
@@ -78,21 +88,64 @@ describe("a page cache", () => {
     fc.assert(
       fc.property(entries, steps, (capacity, uses) => {
         const cache = new PageCache(room(capacity));
-        // Least recently used first.
-        const model: number[] = [];
-        const touch = (block: number): void => {
-          if (model.includes(block)) model.splice(model.indexOf(block), 1);
-          model.push(block);
-          if (model.length > capacity) model.shift();
-        };
+        const known = new Set<number>();
         for (const [isPut, block] of uses) {
-          const known = model.includes(block);
-          if (isPut && !known) put(cache, block, 1, 1);
-          else expect(find(cache, block) !== undefined).toBe(known);
-          if (isPut || known) touch(block);
+          if (isPut) {
+            put(cache, block, 1, 1);
+            known.add(block);
+            expect(find(cache, block)).toBeDefined();
+          } else if (find(cache, block) !== undefined) expect(known).toContain(block);
         }
-        for (const block of model) expect(cache.page(find(cache, block)!)[17]).toBe(block);
+        const found = [...known].filter((block) => find(cache, block) !== undefined);
+        expect(found).toHaveLength(Math.min(capacity, known.size));
+        expect(cache.pages).toBe(found.length);
+        for (const block of found) expect(cache.page(find(cache, block)!)[17]).toBe(block);
       }),
     );
+  });
+});
+
+/** Part of the reads of `blocks` that find their page; those that do not put it. */
+function hitsOf(cache: PageCache, blocks: Iterable<number>): number {
+  let reads = 0;
+  let hits = 0;
+  for (const block of blocks) {
+    reads++;
+    if (find(cache, block) === undefined) put(cache, block, 1, 1, 0);
+    else hits++;
+  }
+  return hits / reads;
+}
+
+describe("what a full page cache keeps", () => {
+  const CAPACITY = 400;
+  const range = (from: number, count: number): number[] =>
+    Array.from({ length: count }, (_, i) => from + i);
+
+  test("most of what is read through again and again, though it is too much for all of it", () => {
+    const cache = new PageCache(room(CAPACITY));
+    const table = range(0, CAPACITY * 1.25);
+    for (let warmUp = 0; warmUp < 10; warmUp++) hitsOf(cache, table);
+    expect(hitsOf(cache, [...table, ...table, ...table])).toBeGreaterThan(0.5);
+  });
+
+  test("pages in use, while pages come that are read once", () => {
+    const cache = new PageCache(room(CAPACITY));
+    const hot = range(0, CAPACITY / 2);
+    hitsOf(cache, [...hot, ...hot]);
+    let hits = 0;
+    for (let turn = 0; turn < 20; turn++) {
+      hitsOf(cache, range(1000 + turn * 100, 100));
+      hits += hitsOf(cache, hot) / 20;
+    }
+    expect(hits).toBeGreaterThan(0.85);
+  });
+
+  test("what is read now, soon after something else was", () => {
+    const cache = new PageCache(room(CAPACITY));
+    const [former, later] = [range(0, CAPACITY), range(1000, CAPACITY)];
+    for (let turn = 0; turn < 5; turn++) hitsOf(cache, former);
+    for (let turn = 0; turn < 5; turn++) hitsOf(cache, later);
+    expect(hitsOf(cache, later)).toBeGreaterThan(0.85);
   });
 });

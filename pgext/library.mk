@@ -16,6 +16,9 @@ SHLIB_LINK = $(EXTRA_LDFLAGS) $(SANITIZE)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(BUILD)/$(LIBRARY)/%.o: $(TOP)/%.c $(wildcard $(TOP)/include/*.h $(TOP)/common/*.h $(TOP)/$(LIBRARY)/*.h)
+# The server's version is among what it depends on: the library knows one (compute/main.c).
+SERVER_VERSION = $(shell $(PG_CONFIG) --includedir-server)/pg_config.h
+
+$(BUILD)/$(LIBRARY)/%.o: $(TOP)/%.c $(SERVER_VERSION) $(wildcard $(TOP)/include/*.h $(TOP)/common/*.h $(TOP)/$(LIBRARY)/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<

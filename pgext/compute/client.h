@@ -40,9 +40,15 @@ extern const char *message_decode(const Request *request, const uint8 *bytes, in
 extern bool message_is_transient(const char *error);
 /* Another compute writes the timeline now. */
 extern bool message_is_of_replaced(const char *error);
+/* The moment asked for is not kept any more. */
+extern bool message_is_of_collected(const char *error);
 
 /* ---- the connection (connection.c) ---- */
 
+/* Before fork: what every connection says of us. FATAL when the setting cannot be read. */
+extern void connection_prepare(void);
+/* For libpq, as "options". */
+extern const char *connection_options(void);
 /* Whether there is one: it may be broken, which the next call says. */
 extern bool connection_open(void);
 /* One attempt. False: connection_problem() says why. */

@@ -5,16 +5,54 @@
  */
 #include "compute/client.h"
 
+#include "access/xlog.h"
 #include "libpq-fe.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 
 #define RETRY_MS 100
 #define WAIT_MS 1000
 
 static PGconn *connection;
 static bool streaming;			/* false: an attempt to connect did not get to its end */
+
+static char *options;
+
+/*
+ * The page server has written into the setting which compute this is to be; we add which cluster our own
+ * pg_control is of. It answers no other's.
+ */
+void
+connection_prepare(void)
+{
+	char	   *problem = NULL;
+	const char *given = "";
+	PQconninfoOption *parsed = PQconninfoParse(setting_connection, &problem);
+
+	if (parsed == NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("pageserver.connection cannot be read: %s",
+						problem == NULL ? "out of memory" : problem),
+				 errhint("A compute is booted by the page server, which writes its settings.")));
+	for (PQconninfoOption *option = parsed; option->keyword != NULL; option++)
+	{
+		if (strcmp(option->keyword, "options") == 0 && option->val != NULL)
+			given = option->val;
+	}
+	options = MemoryContextStrdup(TopMemoryContext,
+								  psprintf("%s -c pageserver.system_id=" UINT64_FORMAT, given,
+										   GetSystemIdentifier()));
+	PQconninfoFree(parsed);
+}
+
+const char *
+connection_options(void)
+{
+	return options;
+}
 
 bool
 connection_open(void)
@@ -120,8 +158,10 @@ bool
 connection_start(TimestampTz deadline)
 {
 	/* A connection string under the name of a database is taken apart; what follows it wins. */
-	const char *const keywords[] = {"dbname", page_server_token == NULL ? NULL : "password", NULL};
-	const char *const values[] = {setting_connection, page_server_token, NULL};
+	const char *const keywords[] = {
+		"dbname", "options", page_server_token == NULL ? NULL : "password", NULL
+	};
+	const char *const values[] = {setting_connection, options, page_server_token, NULL};
 
 	connection_drop();
 	connection = PQconnectStartParams(keywords, values, 1);

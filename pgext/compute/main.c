@@ -2,7 +2,7 @@
  * The library's beginning: settings, checks, shared memory. Whatever would make pages wrong later
  * (a missing setting, a directory that is started again) ends the start with its reason.
  */
-#include "compute/compute.h"
+#include "compute/client.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -117,9 +117,11 @@ check_settings(void)
 	char	   *server_version = GetConfigOptionByName("server_version_num", NULL, false);
 	bool		bad_lsn = false;
 
-	if (atoi(server_version) / 10000 != PG_VERSION_NUM / 10000)
-		refuse("it is not the version that the library was built for",
-			   "Build the library with this server's headers.");
+	/* The storage manager's interface has changed within a major version, and no magic number says so. */
+	if (atoi(server_version) != PG_VERSION_NUM)
+		refuse(psprintf("its version is %s, and the library was built for " PG_VERSION,
+						GetConfigOptionByName("server_version", NULL, false)),
+			   "Build the library anew, with this server's headers: make -C pgext");
 	if (setting_connection[0] == '\0')
 		refuse("pageserver.connection is not set",
 			   "A compute is booted by the page server, which writes its settings.");
@@ -314,6 +316,7 @@ _PG_init(void)
 	if (!IsPostmasterEnvironment)
 		refuse("it runs without a postmaster", "Start it with pg_ctl.");
 	check_settings();
+	connection_prepare();
 	previous_request = shmem_request_hook;
 	shmem_request_hook = request_shmem;
 	previous_startup = shmem_startup_hook;

@@ -98,3 +98,9 @@ message_is_of_replaced(const char *error)
 {
 	return begins_with(error, "Read error: another compute has taken this one's place");
 }
+
+bool
+message_is_of_collected(const char *error)
+{
+	return begins_with(error, "Bad request: tried to request a page version that was garbage collected");
+}

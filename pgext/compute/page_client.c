@@ -136,6 +136,16 @@ exchange(const Request *requests, int wanted)
 	return ring_asked() - wanted;
 }
 
+static const char *
+hint_for(const char *error)
+{
+	if (message_is_of_replaced(error))
+		return "This server ends. Connect to the one that has its place.";
+	if (message_is_of_collected(error))
+		return "Start a compute at a moment that is kept: \"pageserver timeline retention\" says which are.";
+	return "The page server's log and \"pageserver check\" say more.";
+}
+
 static void
 fail(const char *what, const PageKey *key, const char *error)
 {
@@ -146,8 +156,7 @@ fail(const char *what, const PageKey *key, const char *error)
 			 errmsg("could not read %s of relation %u/%u/%u, fork %d, from the page server: %s",
 					what, key->node.spcNode, key->node.dbNode, key->node.relNode, key->fork,
 					error),
-			 replaced ? errhint("This server ends. Connect to the one that has its place.") :
-			 errhint("The page server's log and \"pageserver check\" say more.")));
+			 errhint("%s", hint_for(error))));
 }
 
 /* ---- asking ahead ---- */

@@ -6,14 +6,16 @@
 
 #include "compute/compute.h"
 
+/* In the order in which the test calls them: the first that is not reached is the one to name. */
 typedef enum Callback
 {
-	SLOT_CLOSE, SLOT_CREATE, SLOT_EXISTS, SLOT_UNLINK, SLOT_EXTEND, SLOT_PREFETCH, SLOT_READ,
-	SLOT_WRITE, SLOT_WRITEBACK, SLOT_NBLOCKS, SLOT_TRUNCATE, SLOT_COUNT
+	SLOT_CREATE, SLOT_EXISTS, SLOT_EXTEND, SLOT_PREFETCH, SLOT_READ, SLOT_WRITE, SLOT_WRITEBACK,
+	SLOT_NBLOCKS, SLOT_TRUNCATE, SLOT_CLOSE, SLOT_UNLINK, SLOT_COUNT
 } Callback;
 
 extern bool smgr_testing;
-extern bool smgr_reached[SLOT_COUNT];
+/* While testing; shared with the process that started the test. */
+extern bool *smgr_reached;
 
 static inline bool
 is_test(Callback slot)

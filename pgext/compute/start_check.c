@@ -63,9 +63,12 @@ connect_once(void)
 {
 	char		timeout[16];
 	const char *const keywords[] = {
-		"dbname", "connect_timeout", page_server_token == NULL ? NULL : "password", NULL
+		"dbname", "options", "connect_timeout",
+		page_server_token == NULL ? NULL : "password", NULL
 	};
-	const char *const values[] = {setting_connection, timeout, page_server_token, NULL};
+	const char *const values[] = {
+		setting_connection, connection_options(), timeout, page_server_token, NULL
+	};
 
 	snprintf(timeout, sizeof(timeout), "%d", CHECK_SECONDS);
 	return PQconnectdbParams(keywords, values, 1);

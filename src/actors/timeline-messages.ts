@@ -42,6 +42,8 @@ export type TimelineMsg =
       readonly generation?: number | undefined;
       /** The asker knows of nothing later: its requests are read here at the latest, and wait for no more. */
       readonly at?: Lsn | undefined;
+      /** Of the cluster that the asker says it is of; undefined: it says nothing of it. */
+      readonly systemId?: string | undefined;
       readonly reply: Reply<readonly PageAnswer[]>;
       /** Layers were fetched for it; how long it may go on so, steady ms. */
       readonly fetchUntilMs?: number;

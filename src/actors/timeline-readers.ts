@@ -25,9 +25,9 @@ const LOADED = Lsn.of(1);
 export function read(state: TimelineState, msg: ReadMsg, waitedMs?: number): void {
   const { readFrom, phase } = state;
   if (readFrom === undefined || phase.kind === "stopping") return early(state, msg, waitedMs);
-  const replaced = replacedBy(state, msg);
+  const stranger = strangerTo(state, msg);
   // Also of those that have waited: the LSN that came is of another history than the one they know.
-  if (replaced !== undefined) return refuse(msg, replaced);
+  if (stranger !== undefined) return refuse(msg, stranger);
   const mayWait = waitedMs === undefined && phase.kind !== "broken";
   const plans: (Lsn | ReadError)[] = [];
   const readable = readableNow(state);
@@ -63,10 +63,16 @@ function seenFrom(at: Lsn | undefined, { lsn, notModifiedSince }: PageRequest) {
 const least = (a: Lsn, b: Lsn): Lsn => (a < b ? a : b);
 
 /** Why the compute that asks is answered no more; undefined: it is. */
-function replacedBy({ deps }: TimelineState, { generation }: ReadMsg): ReadError | undefined {
-  if (generation === undefined) return undefined;
-  const current = deps.directory.find(deps.tenantId, deps.timelineId)?.entry.generation ?? 0;
-  return generation === current ? undefined : { kind: "replaced", generation, current };
+function strangerTo({ deps }: TimelineState, msg: ReadMsg): ReadError | undefined {
+  const { generation, systemId } = msg;
+  if (generation === undefined && systemId === undefined) return undefined;
+  const entry = deps.directory.find(deps.tenantId, deps.timelineId)?.entry;
+  if (systemId !== undefined && entry !== undefined && systemId !== entry.systemId) {
+    return { kind: "other-cluster", systemId, ours: entry.systemId };
+  }
+  const current = entry?.generation ?? 0;
+  if (generation === undefined || generation === current) return undefined;
+  return { kind: "replaced", generation, current };
 }
 
 /** Answers with a source for a backup, or parks it. */

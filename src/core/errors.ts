@@ -28,6 +28,8 @@ export type ReadError =
   | { readonly kind: "timeline-loading"; readonly waitsFor: string | undefined }
   /** The asker is a compute that another one has taken the place of. */
   | { readonly kind: "replaced"; readonly generation: number; readonly current: number }
+  /** The asker's data directory is of another cluster than the timeline. */
+  | { readonly kind: "other-cluster"; readonly systemId: string; readonly ours: string }
   | { readonly kind: "shutting-down" };
 
 /** The sentence a compute sees (wire-protocol: pagestream error 103). */
@@ -71,6 +73,11 @@ export function readErrorText(error: ReadError): string {
       return (
         `Read error: another compute has taken this one's place on the timeline (it is number ` +
         `${error.generation}, now it is ${error.current}'s turn); stop it, and connect to the new one`
+      );
+    case "other-cluster":
+      return (
+        `Bad request: the compute is of another cluster: its system identifier is ` +
+        `${error.systemId}, the timeline's is ${error.ours}; start it anew by the page server`
       );
     case "shutting-down":
       return "shutdown";

@@ -11,13 +11,19 @@ export interface ComputeOptions {
   readonly generation?: number | undefined;
   /** The moment that it shows, whatever it asks for. */
   readonly at?: Lsn | undefined;
+  /** The system identifier in its own pg_control: it says that of itself, its conninfo does not. */
+  readonly systemId?: string | undefined;
 }
 
 const GENERATION = "pageserver.generation";
 const AT = "pageserver.at";
+const SYSTEM_ID = "pageserver.system_id";
 
 /** What is added to a conninfo of key=value pairs. */
-export function computeConninfo(conninfo: string, { generation, at }: ComputeOptions): string {
+export function computeConninfo(
+  conninfo: string,
+  { generation, at }: Omit<ComputeOptions, "systemId">,
+): string {
   const words = [
     ...(generation === undefined ? [] : [`-c ${GENERATION}=${generation}`]),
     ...(at === undefined ? [] : [`-c ${AT}=${Lsn.format(at)}`]),
@@ -30,14 +36,16 @@ export function parseComputeOptions(parameters: StartupParameters): ComputeOptio
   const words = (parameters.get("options") ?? "").split(/\s+/);
   const given = (name: string): string | undefined =>
     words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
-  const [generation, at] = [given(GENERATION), given(AT)];
+  const [generation, at, systemId] = [given(GENERATION), given(AT), given(SYSTEM_ID)];
   return {
-    ...(generation !== undefined && { generation: parseGeneration(generation) }),
+    ...(generation !== undefined && { generation: Number(digits(GENERATION, generation, 15)) }),
     ...(at !== undefined && { at: Lsn.parse(at) }),
+    // Of 64 bits: too many for a number.
+    ...(systemId !== undefined && { systemId: digits(SYSTEM_ID, systemId, 20) }),
   };
 }
 
-function parseGeneration(text: string): number {
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw new MalformedInput(`${GENERATION} is "${text.slice(0, 40)}", not a number`);
+function digits(name: string, text: string, most: number): string {
+  if (/^\d+$/.test(text) && text.length <= most) return text;
+  throw new MalformedInput(`${name} is "${text.slice(0, 40)}", not a number`);
 }

@@ -20,6 +20,7 @@ const ALL: { readonly [K in ReadError["kind"]]: Extract<ReadError, { kind: K }> 
   "timeline-broken": { kind: "timeline-broken", reason: "it crashed" },
   "timeline-loading": { kind: "timeline-loading", waitsFor: undefined },
   replaced: { kind: "replaced", generation: 1, current: 2 },
+  "other-cluster": { kind: "other-cluster", systemId: "1", ours: "2" },
   "shutting-down": { kind: "shutting-down" },
 };
 

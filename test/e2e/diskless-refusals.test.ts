@@ -8,7 +8,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ComputeInfo } from "../../src/protocol/api-work.ts";
 import { freePort } from "../../src/io/compute.ts";
 import { haltOn, removeServer, rowsOf, valueOf } from "../support/computes.ts";
-import { runPg } from "../support/postgres.ts";
+import { foldedServer, serverOfVersion } from "../support/patched-postgres.ts";
+import { postgresTempDir, runPg } from "../support/postgres.ts";
 import { ServerUnderTest } from "../verify/server.ts";
 
 const NOBODY = "0123456789abcdef0123456789abcdef";
@@ -34,23 +35,37 @@ afterAll(() => removeServer(server));
 describe("at the start", () => {
   let compute: ComputeInfo;
   let conf: string;
+  const programs = postgresTempDir("patched-postgres-");
+
+  afterAll(() => fs.rmSync(programs, { recursive: true, force: true }));
 
   beforeAll(async () => {
     await server.client.createTimeline({ name: "start", ancestor_name: "main" });
+    await server.client.createTimeline({ name: "stranger" });
     compute = await boot("start");
     await runPg("pg_ctl", ["stop", "-D", compute.dir, "-m", "fast", "-w", "-s"]);
     conf = fs.readFileSync(path.join(compute.dir, "postgresql.conf"), "utf8");
   });
 
-  /** Starts its directory again with other settings; gives what the log says then. */
-  async function refusal(settings: Readonly<Record<string, string>>): Promise<string> {
+  /** Starts its directory again with other settings, or another program; gives what the log says then. */
+  async function refusal(
+    settings: Readonly<Record<string, string>>,
+    program?: string,
+  ): Promise<string> {
     const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value}'\n`);
     fs.writeFileSync(path.join(compute.dir, "postgresql.conf"), conf + lines.join(""));
     fs.rmSync(compute.log, { force: true });
-    await expect(
-      runPg("pg_ctl", ["start", "-D", compute.dir, "-l", compute.log, "-w", "-s"]),
-    ).rejects.toThrow();
+    const args = ["start", "-D", compute.dir, "-l", compute.log, "-w", "-s"];
+    if (program !== undefined) args.push("-p", program);
+    await expect(runPg("pg_ctl", args)).rejects.toThrow();
     return fs.readFileSync(compute.log, "utf8");
+  }
+
+  function expectRefusal(log: string, wanted: RegExp): void {
+    expect(log).toMatch(wanted);
+    expect(log).toContain("FATAL:");
+    expect(log).toContain("HINT:");
+    expect(log).not.toContain("PANIC");
   }
 
   test.each([
@@ -68,6 +83,18 @@ describe("at the start", () => {
       "a tenant that is not there",
       async () => ({ "pageserver.tenant": NOBODY }),
       /of tenant 0123.*[Nn]ot found/,
+    ],
+    [
+      "a timeline of another cluster",
+      async () => ({
+        "pageserver.timeline": (await server.client.timeline("stranger")).timeline_id,
+      }),
+      /the compute is of another cluster: its system identifier is \d+, the timeline's is \d+/,
+    ],
+    [
+      "a conninfo that is none",
+      async () => ({ "pageserver.connection": "host" }),
+      /pageserver.connection cannot be read: missing "="/,
     ],
     [
       "a timeline that is no id",
@@ -91,11 +118,25 @@ describe("at the start", () => {
     ],
     ["a second start", async () => ({}), /has been started before[^]*Start the compute anew/],
   ])("%s", async (_what, settings, wanted) => {
-    const log = await refusal(await settings());
-    expect(log).toMatch(wanted);
-    expect(log).toContain("FATAL:");
-    expect(log).toContain("HINT:");
-    expect(log).not.toContain("PANIC");
+    expectRefusal(await refusal(await settings()), wanted);
+  });
+
+  test("a server of a version that the library was not built for", async () => {
+    const built = (await runPg("pg_config", ["--version"])).match(/15\.(\d+)/)!;
+    const program = serverOfVersion(programs, 150_000 + Number(built[1]), 150_099);
+    const wanted = /its version is 15\.[^]*built for 15\.[^]*Build the library anew/;
+    expectRefusal(await refusal({}, program), wanted);
+  });
+
+  // Some of them md.c refuses, some it does in silence, and of some it crashes so early.
+  test.runIf(process.arch === "x64").each([
+    ["smgrread", "mdread", "read"],
+    ["smgrwriteback", "mdwriteback", "writeback"],
+    ["smgrextend", "mdextend", "extend"],
+    ["smgrexists", "mdexists", "exists"],
+  ])("a server that was compiled to call %s as %s", async (from, to, slot) => {
+    const log = await refusal({}, foldedServer(programs, from, to));
+    expectRefusal(log, new RegExp(`storage manager's ${slot} cannot be replaced`));
   });
 });
 

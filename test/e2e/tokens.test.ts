@@ -219,14 +219,21 @@ test("a compute without disks gets a token for its timeline, and nobody sees it"
       expect(Number.parseInt(filter, 16)).toBe(0x10);
     }
 
-    // Without its token, as from the command line, it does not start.
+    // Without its token, as from the command line, it does not start; with a wrong one neither.
     await runPg("pg_ctl", ["stop", "-D", home, "-m", "fast", "-w", "-s"]);
-    const log = path.join(home, "without.log");
-    const again = runPg("pg_ctl", ["start", "-D", home, "-l", log, "-w", "-s"]);
-    await expect(again).rejects.toThrow();
-    expect(await fs.readFile(log, "utf8")).toMatch(
-      /FATAL: .*does not serve timeline[^]*HINT: .*the token/,
-    );
+    const nobodys = await own.sign(main.tenant_id as TenantId, "1".repeat(32) as TimelineId);
+    for (const [name, token] of [
+      ["without", undefined],
+      ["rubbish", { PAGESERVER_TOKEN: "rubbish" }],
+      ["of another timeline", { PAGESERVER_TOKEN: nobodys }],
+    ] as const) {
+      const log = path.join(home, `${name}.log`);
+      const again = runPg("pg_ctl", ["start", "-D", home, "-l", log, "-w", "-s"], "", token);
+      await expect(again).rejects.toThrow();
+      const text = await fs.readFile(log, "utf8");
+      expect(text, name).toMatch(/FATAL: .*does not serve timeline[^]*HINT: .*the token/);
+      expect(text).not.toContain(nobodys);
+    }
   } finally {
     let stop = await client.stopCompute("main");
     while (stop.state === "running") stop = await client.job(stop.id, 10_000);

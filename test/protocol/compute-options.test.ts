@@ -16,6 +16,12 @@ describe("what a compute says of itself", () => {
     expect(computeConninfo("host=h", {})).toBe("host=h");
   });
 
+  test("its system identifier is of 64 bits", () => {
+    const systemId = "18446744073709551615";
+    expect(parse(`-c pageserver.system_id=${systemId}`)).toEqual({ systemId });
+    expect(() => parse("-c pageserver.system_id=0x1F")).toThrow("pageserver.system_id is");
+  });
+
   test("others say nothing of it", () => {
     expect(parseComputeOptions(new Map())).toEqual({});
     expect(parse("-c endpoint_id=ep-1 -c work_mem=1MB")).toEqual({});

@@ -87,7 +87,12 @@ export function giveToPostgres(dir: string): void {
 }
 
 /** Runs one of PostgreSQL's programs to its end as the right user; gives stdout. Throws with its stderr. */
-export function runPg(program: string, args: readonly string[], stdin = ""): Promise<string> {
+export function runPg(
+  program: string,
+  args: readonly string[],
+  stdin = "",
+  environment: Readonly<Record<string, string>> = {},
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = execFile(
       path.join(PG_BIN, program),
@@ -97,7 +102,7 @@ export function runPg(program: string, args: readonly string[], stdin = ""): Pro
         cwd: "/",
         encoding: "utf8",
         maxBuffer: OUTPUT_BYTES_MAX,
-        env: { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC" },
+        env: { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC", ...environment },
       },
       (error, stdout, stderr) => {
         if (error === null) resolve(stdout);

@@ -4,7 +4,8 @@
 //   redo-pool             hands batches to workers; a request in flight is retried once
 //    └─ redo-worker × N   one walredo process each; replaced at once, backed off when it dies young
 //   uploader              few things at a time to and from object storage
-//   sealer                the second thread: writes sealed layers of all timelines, one at a time
+//   sealer                a thread: writes sealed layers of all timelines, one at a time
+//   merger                a thread at low priority: merges layers of all timelines, two at a time
 //   tenants               directory of tenants; a crash here stops the process
 //    └─ tenant            opens its catalog; branches; budget, then "broken", neighbours unaffected
 //        └─ timeline      page reads, WAL, sealing in turns; state rebuilt from the store
@@ -28,6 +29,8 @@ export const POLICY = {
   uploader: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   // Each crash is a thread that died. Sealing waits meanwhile, and then WAL does.
   sealer: { crashesMax: 5, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
+  // Merging waits meanwhile: reads get slower, and nothing else.
+  merger: { crashesMax: 5, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   tenants: { crashesMax: 0, windowMs: MINUTE_MS, backOffMs: 0, backOffMsMax: 0 },
   tenant: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   timeline: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
@@ -46,7 +49,14 @@ export interface Running {
 /** How a child is started. Its dependencies (store, sockets, processes) are already in the closure. */
 export interface ChildSpec {
   readonly name:
-    "redo-pool" | "uploader" | "sealer" | "tenants" | "evictor" | "scheduler" | "connections";
+    | "redo-pool"
+    | "uploader"
+    | "sealer"
+    | "merger"
+    | "tenants"
+    | "evictor"
+    | "scheduler"
+    | "connections";
   readonly start: (root: Scope) => Running | Promise<Running>;
 }
 
@@ -55,6 +65,7 @@ const ORDER: readonly ChildSpec["name"][] = [
   "redo-pool",
   "uploader",
   "sealer",
+  "merger",
   "tenants",
   "evictor",
   "scheduler",

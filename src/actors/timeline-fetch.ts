@@ -6,10 +6,11 @@ import type { ReadError } from "../core/errors.ts";
 import { KIND } from "../core/key.ts";
 import type { TenantId } from "../core/ids.ts";
 import type { LayerEntry } from "../store/catalog-entries.ts";
+import type { SealedLayer } from "../store/layer-map.ts";
 import { LayerAbsent, errorText } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 import type { Directory } from "./directory.ts";
-import type { FetchLane, LayerFetcher, WantedLayer } from "./layer-fetcher.ts";
+import type { FetchLane, LayerFetcher } from "./layer-fetcher.ts";
 import { after } from "./runtime.ts";
 import type { ReadMsg, TimelineState } from "./timeline-state.ts";
 
@@ -52,21 +53,27 @@ export async function fetchPaths(
   paths: readonly string[],
   lane: FetchLane,
 ): Promise<void> {
-  const layers = paths.map((path) => findLayer(directory, tenantId, path));
+  const layers = paths.map((path) => findLayer(directory, tenantId, path)?.entry);
   await Promise.all(
-    layers.map((layer, i) => {
+    layers.map((entry, i) => {
       // Merged meanwhile: whoever wanted it looks again, at others.
-      if (layer === undefined) return undefined;
-      if (backup === undefined) throw new LayerAbsent(paths[i]!);
-      return backup.fetcher.fetch(layer, lane);
+      if (entry === undefined) return undefined;
+      const path = paths[i]!;
+      if (backup === undefined) throw new LayerAbsent(path);
+      return backup.fetcher.fetch({ tenant: tenantId, path, entry }, lane);
     }),
   );
 }
 
-function findLayer(directory: Directory, tenant: TenantId, path: string): WantedLayer | undefined {
+/** The layer whose file has this path; undefined: there is none any more. */
+export function findLayer(
+  directory: Directory,
+  tenant: TenantId,
+  path: string,
+): SealedLayer | undefined {
   for (const { store } of directory.tenants.get(tenant)?.timelines.values() ?? []) {
     const found = store?.map.layers.find(({ layer }) => layer.path === path);
-    if (found !== undefined) return { tenant, path, entry: found.entry };
+    if (found !== undefined) return found;
   }
   return undefined;
 }

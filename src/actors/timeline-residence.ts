@@ -176,7 +176,7 @@ function mayGo({ deps, backup, retention, phase }: TimelineState, entry: LayerEn
   const named = manifest.layers.find((layer) => layer.file === file)?.object;
   if (named?.name !== object.name) return false;
   const merging = retention.job?.sources.some((source) => source.file === file) === true;
-  const wanted = retention.fetching?.includes(path.join(deps.layersDirectory, file)) === true;
+  const wanted = retention.preparing?.includes(path.join(deps.layersDirectory, file)) === true;
   return !merging && !wanted;
 }
 

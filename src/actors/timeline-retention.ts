@@ -1,56 +1,30 @@
-// What a timeline keeps: moves its cutoff, and merges its sealed layers in turns between which page reads
-// are served. Decisions are in core/gc.ts and core/compaction.ts, the work in store/merge-job.ts.
-//
-// The cutoff is in the catalog before a merge goes by it, and every read asks for the cutoff of that
-// moment; so no read is permitted that a merge has made impossible.
+// What is due of a timeline's retention: its cutoff moves (timeline-cutoff.ts), and its sealed layers are
+// merged by the merger's thread. What to merge is decided in core/compaction.ts; the work is in
+// store/merge-job.ts.
 
 import type { MergePlan, Tier } from "../core/compaction.ts";
 import { mergeAll, mergeCanWait, planMerge } from "../core/compaction.ts";
-import { lsnAtTime } from "../core/commit-times.ts";
-import { nextCutoff } from "../core/gc.ts";
 import { type Holds, NO_HOLDS } from "../core/holds.ts";
-import {
-  GC_PERIOD_MS,
-  MERGES_MAX,
-  MERGE_RETRY_MS,
-  RETENTION_MS,
-  RETENTION_WAL_BYTES,
-} from "../core/limits.ts";
-import { Lsn } from "../core/lsn.ts";
+import { GC_PERIOD_MS, MERGES_MAX, MERGE_RETRY_MS } from "../core/limits.ts";
+import type { Lsn } from "../core/lsn.ts";
+import { type RedoResult, redoOf } from "../core/redo-request.ts";
 import { type Result, err, ok } from "../core/result.ts";
-import type { Catalog } from "../store/catalog.ts";
-import { PG_EPOCH_US } from "../store/commit-seconds.ts";
 import { fileExists } from "../store/data-dir.ts";
-import type { MergeJob } from "../store/merge-job.ts";
-import {
-  type LayerAbsent,
-  StoreCorrupt,
-  StoreFailed,
-  StoreFull,
-  errorText,
-} from "../store/store-errors.ts";
+import type { BegunMerge, Merged } from "../store/merge-order.ts";
+import { StoreCorrupt, StoreFailed, errorText, plainFailure } from "../store/store-errors.ts";
+import type { TimelineStore } from "../store/timeline-store.ts";
+import type { MergeGiver } from "./merger.ts";
 import type { Reply } from "./runtime.ts";
-import { absentLayers, fetchPaths } from "./timeline-fetch.ts";
+import { moveCutoff, retentionPolicy } from "./timeline-cutoff.ts";
+import { absentLayers, fetchPaths, findLayer } from "./timeline-fetch.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import { cutoffOf, dropExpiredLeases, retainedFamily } from "./timeline-pins.ts";
 import type { TimelineState } from "./timeline-state.ts";
-import { secondsOf } from "./timeline-times.ts";
-
-/** How long history is readable: by time, and at least so much WAL. */
-export interface RetentionPolicy {
-  readonly windowMs: number;
-  readonly walBytes: number;
-}
-
-export const DEFAULT_RETENTION: RetentionPolicy = {
-  windowMs: RETENTION_MS,
-  walBytes: RETENTION_WAL_BYTES,
-};
 
 /** The retention part of one life of a timeline. */
 export class Retention {
-  job: MergeJob | undefined;
-  /** A layer is being completed; never rejects. */
+  job: BegunMerge | undefined;
+  /** Until somebody is done with files of the job; never rejects. */
   closing: Promise<void> | undefined;
   /** Steady ms. */
   gcDueMs = 0;
@@ -59,8 +33,8 @@ export class Retention {
   walBytesPerSecond = 0;
   private looked: { readonly lsn: Lsn; readonly atMs: number } | undefined;
   failure: string | undefined;
-  /** Layers that are to be merged and are being fetched, by path. */
-  fetching: readonly string[] | undefined;
+  /** What is to be merged is being made ready: layers of these paths are fetched, or an ancestor seals its own. */
+  preparing: readonly string[] | undefined;
   /** Leases and snapshots, as the catalog had them in the version that it gives them. */
   holds: Holds = NO_HOLDS;
   holdsVersion = -1;
@@ -73,12 +47,12 @@ export class Retention {
   private quiet:
     { readonly layers: unknown; readonly cutoff: Lsn; readonly holds: number } | undefined;
 
-  /** Layers are being merged or fetched, somebody waits for that, or a backup is being read. */
+  /** Layers are being merged or made ready for it, somebody waits for that, or a backup is being read. */
   get isBusy(): boolean {
-    const { job, fetching, waiters, asked, readers } = this;
+    const { job, preparing, waiters, asked, readers } = this;
     return (
       job !== undefined ||
-      fetching !== undefined ||
+      preparing !== undefined ||
       waiters.length + asked.length + readers.size > 0
     );
   }
@@ -106,74 +80,6 @@ export class Retention {
 
 /** Timelines of the process that are being merged. */
 const merging = new Set<TimelineState>();
-
-// ---- the cutoff
-
-/** The tenant's policy, as its catalog has it. */
-export function retentionPolicy(catalog: Catalog): RetentionPolicy {
-  const setting = catalog.setting("retention");
-  const read = (name: string, otherwise: number): number => {
-    const given =
-      typeof setting === "object" && setting !== null && !Array.isArray(setting)
-        ? setting[name]
-        : undefined;
-    return typeof given === "number" && given >= 0 ? given : otherwise;
-  };
-  return {
-    windowMs: read("window_ms", DEFAULT_RETENTION.windowMs),
-    walBytes: read("wal_bytes", DEFAULT_RETENTION.walBytes),
-  };
-}
-
-/**
- * Moves the cutoff as far as `policy` lets it; durable when this returns. Gives where it is; undefined
- * when a full or damaged disk does not let it move now.
- */
-export function moveCutoff(state: TimelineState, policy: RetentionPolicy): Lsn | undefined {
-  try {
-    return movedCutoff(state, policy);
-  } catch (error) {
-    if (!(error instanceof StoreFull) && !(error instanceof StoreCorrupt)) throw error;
-    state.deps.log.warn({ reason: error.message }, "the cutoff cannot be moved now");
-    return undefined;
-  }
-}
-
-function movedCutoff(state: TimelineState, policy: RetentionPolicy): Lsn {
-  const { deps, wal } = state;
-  const { catalog, directory, tenantId, timelineId, clock } = deps;
-  const entry = timelineEntryOf(catalog, timelineId);
-  const cutoff = cutoffOf(directory, tenantId, entry);
-  if (wal === undefined) return cutoff;
-  const moved = nextCutoff({
-    cutoff,
-    atWindowStart: windowStart(state, policy.windowMs, clock.nowMs()),
-    sealed: entry.sealedLsn,
-    visible: wal.intake.visible,
-    walBytes: policy.walBytes,
-  });
-  if (moved <= cutoff) return cutoff;
-  const next = { ...entry, cutoff: moved };
-  catalog.change((change) => change.putTimeline(next));
-  directory.publish(tenantId, timelineId, { entry: next });
-  deps.log.info({ cutoff: Lsn.format(moved) }, `history below ${Lsn.format(moved)} may go`);
-  return moved;
-}
-
-/** The newest LSN that is older than the window. */
-function windowStart(state: TimelineState, windowMs: number, nowMs: number): Lsn | undefined {
-  const { wal, deps } = state;
-  if (wal === undefined) return undefined;
-  const { intake } = wal;
-  if (windowMs === 0) return intake.visible;
-  const scan = secondsOf(deps.directory, deps.tenantId, deps.timelineId);
-  if (scan === undefined) return undefined;
-  const found = lsnAtTime((nowMs - windowMs) * 1000 - PG_EPOCH_US, scan);
-  if (found.kind === "present") return found.lsn;
-  return found.kind === "future" ? intake.visible : undefined;
-}
-
-// ---- merging
 
 /** Once a second: what is due. */
 export function retentionTick(state: TimelineState): void {
@@ -205,10 +111,15 @@ function beginDue(state: TimelineState): void {
   if (retention.isQuiet(layers, cutoff, holdsVersion)) return;
   const { tiers } = wal.store;
   if (mergeCanWait(tiers.length, retention.walBytesPerSecond)) return;
-  const plan = planMerge(tiers, cutoff, pinsNow(state, tiers));
+  const sealed = sealedCutoff(wal.store, cutoff);
+  const plan = planMerge(tiers, sealed, pinsNow(state, tiers));
   if (plan === undefined) return retention.beQuiet(layers, cutoff, holdsVersion);
-  begin(state, plan, cutoff);
+  begin(state, plan, sealed);
 }
+
+/** A merge looks at sealed layers only: it keeps what could be read at the end of them. */
+const sealedCutoff = (store: TimelineStore, cutoff: Lsn): Lsn =>
+  Math.min(cutoff, store.sealedUpTo) as Lsn;
 
 /** The LSNs that somebody reads now; not looked for when no layer is kept for any. */
 function pinsNow({ deps }: TimelineState, tiers: readonly Tier[]): ReadonlySet<Lsn> | undefined {
@@ -219,128 +130,141 @@ function pinsNow({ deps }: TimelineState, tiers: readonly Tier[]): ReadonlySet<L
 }
 
 function begin(state: TimelineState, plan: MergePlan, cutoff: Lsn): void {
-  const { deps, wal, retention, readFrom, self } = state;
-  if (wal === undefined || readFrom === undefined || fetchFirst(state, plan)) return;
+  const { deps, wal, retention } = state;
+  if (wal === undefined || prepareFirst(state, plan)) return;
   const { catalog, directory, tenantId, timelineId, clock } = deps;
   try {
     const { family, pins } = retainedFamily(directory, tenantId, catalog, clock.nowMs());
     const lsns = pins(timelineId).map(({ lsn }) => lsn);
     // What this merge lets go of must not be promised again, should the clock be set back.
     dropExpiredLeases(catalog, family.descendants(timelineId), clock.nowMs());
-    retention.job = wal.store.beginMerge({
-      plan,
-      retained: { cutoff, pins: lsns },
-      reader: readFrom.pages,
-      nowMs: clock.nowMs(),
-      steadyMs: clock.steadyMs,
-    });
+    const retained = { cutoff, pins: lsns };
+    retention.job = wal.store.beginMerge({ plan, retained, nowMs: clock.nowMs() });
   } catch (error) {
     return failed(state, error);
   }
   merging.add(state);
-  self.tell({ kind: "merge-turn", life: state });
+  carryOut(state, retention.job);
 }
 
-/** True when layers that are to be merged are not here: they are fetched, then it is planned anew. */
-function fetchFirst(state: TimelineState, plan: MergePlan): boolean {
+/** True when layers that are to be looked at are not here, or not sealed yet: that comes first, then it is planned anew. */
+function prepareFirst(state: TimelineState, plan: MergePlan): boolean {
   const { deps, wal, retention, self } = state;
-  if (retention.fetching !== undefined) return true;
-  if (deps.backup === undefined) return false;
-  const absent = absentLayers(wal!.store, plan.from, plan.to, fileExists);
-  if (absent.length === 0) return false;
-  retention.fetching = absent;
+  if (retention.preparing !== undefined) return true;
+  const { store } = wal!;
+  const ready = (error: unknown): void => self.tell({ kind: "merge-ready", life: state, error });
+  const ancestor = store.unsealedAncestor;
+  const absent =
+    deps.backup === undefined ? [] : absentLayers(store, plan.from, plan.to, fileExists);
+  if (ancestor === undefined && absent.length === 0) return false;
+  retention.preparing = absent;
   retention.asked.unshift(...retention.waiters.splice(0));
-  fetchPaths(deps, absent, "background").then(
-    () => self.tell({ kind: "merge-fetched", life: state, error: undefined }),
-    (error: unknown) => self.tell({ kind: "merge-fetched", life: state, error }),
-  );
+  if (ancestor !== undefined) sealAncestor(state, ancestor, ready);
+  else fetchPaths(deps, absent, "background").then(() => ready(undefined), ready);
   return true;
 }
 
-/** A layer below those that are merged, and of it no more than a page needs that gets an image. */
-function fetchOlder(state: TimelineState, absent: LayerAbsent, next: () => void): void {
-  const { deps, self } = state;
-  if (deps.backup === undefined) return failed(state, absent);
-  fetchPaths(deps, [absent.path], "background").then(next, (error: unknown) =>
-    self.tell({ kind: "merge-failed", life: state, error }),
-  );
+/** Its versions at the branch point and below it are in memory still. */
+function sealAncestor(
+  { deps }: TimelineState,
+  { id }: TimelineStore,
+  ready: (error: unknown) => void,
+): void {
+  const handle = deps.directory.find(deps.tenantId, id);
+  if (handle === undefined) return ready(new Error(`the ancestor ${id} is not there`));
+  const answer = (sealed: Result<undefined, string>): void =>
+    ready(sealed.ok ? undefined : new Error(`the ancestor ${id}: ${sealed.error}`));
+  handle.ref.tell({ kind: "seal-now", reply: { answer } });
 }
 
 /** What a merge needs is here, or cannot be had. */
-export function mergeFetched(state: TimelineState, error: unknown): void {
-  state.retention.fetching = undefined;
+export function mergeReady(state: TimelineState, error: unknown): void {
+  state.retention.preparing = undefined;
   if (error !== undefined) return failed(state, error);
+  beginNext(state);
+}
+
+function beginNext(state: TimelineState): void {
   if (state.retention.asked.length > 0) beginAsked(state);
   else beginDue(state);
 }
 
-/** One bounded turn. The next is told behind whatever has queued meanwhile. */
-export function mergeTurn(state: TimelineState): void {
-  const { retention, deps, self } = state;
-  const { job } = retention;
-  if (job === undefined || state.ended !== undefined) return;
-  const next = (): void => self.tell({ kind: "merge-turn", life: state });
-  try {
-    const turn = job.step();
-    switch (turn.kind) {
-      case "more":
-        return next();
-      case "redo":
-        deps.redo.tell({
-          kind: "redo",
-          requests: turn.requests,
-          reply: {
-            answer: (results) => {
-              job.give(results);
-              next();
-            },
-          },
-        });
-        return;
-      case "close":
-        retention.closing = job
-          .closeLayer()
-          .then(next, (error: unknown) => self.tell({ kind: "merge-failed", life: state, error }));
-        return;
-      case "absent":
-        return fetchOlder(state, turn.error, next);
-      case "written":
-        return entered(state, job);
+/** Layers that a merge would have read have been merged themselves, by an ancestor: it is planned anew. */
+class MergeStale extends Error {}
+
+/** Has the merger do it. */
+function carryOut(state: TimelineState, { order }: BegunMerge): void {
+  const { deps, retention, self } = state;
+  const { merger, redo, directory, tenantId } = deps;
+  let stale: MergeStale | undefined;
+  const giver: MergeGiver = (wanted, give) => {
+    if (wanted.kind === "redo") {
+      const requests = wanted.requests.map(redoOf);
+      const reply = {
+        answer: (results: readonly RedoResult[]) => give({ kind: "redone", results }),
+      };
+      return redo.tell({ kind: "redo", requests, reply });
     }
-  } catch (error) {
-    failed(state, error);
-  }
+    if (findLayer(directory, tenantId, wanted.path) === undefined) {
+      stale = new MergeStale("an ancestor's layers were merged meanwhile");
+      return merger.withdraw(order);
+    }
+    fetchPaths(deps, [wanted.path], "background").then(
+      () => give({ kind: "layer", failure: undefined }),
+      (error: unknown) => give({ kind: "layer", failure: plainFailure(error) }),
+    );
+  };
+  retention.closing = merger.run(order, giver).then(
+    (merged) => self.tell({ kind: "merged", life: state, merged }),
+    (error: unknown) => self.tell({ kind: "merge-failed", life: state, error: stale ?? error }),
+  );
 }
 
-function entered(state: TimelineState, job: MergeJob): void {
-  const { deps, wal, retention } = state;
+/** The merger has written the new layers: they take the old ones' place. */
+export function merged(state: TimelineState, result: Merged): void {
+  const { deps, wal, retention, self } = state;
+  const { job } = retention;
+  if (job === undefined || state.ended !== undefined) return;
   // Branches read these layers directly: they must look at this store, not at one of a life before.
   for (const handle of deps.directory.tenants.get(deps.tenantId)?.timelines.values() ?? []) {
     if (handle.entry.ancestor?.id === deps.timelineId && wal !== undefined) {
       handle.store?.rebase(wal.store);
     }
   }
-  job.enter();
+  retention.closing = job.enter(result).then(
+    () => self.tell({ kind: "merge-over", life: state, merged: result }),
+    (error: unknown) => self.tell({ kind: "merge-failed", life: state, error }),
+  );
+}
+
+export function mergeOver(state: TimelineState, { counts }: Merged): void {
+  const { deps, retention } = state;
   retention.job = undefined;
   retention.failure = undefined;
   merging.delete(state);
-  deps.log.info({ ...job.counts }, "layers merged");
+  deps.log.info({ ...counts }, "layers merged");
   for (const reply of retention.waiters.splice(0)) reply.answer(ok(undefined));
-  if (retention.asked.length > 0) beginAsked(state);
-  else beginDue(state);
+  beginNext(state);
 }
 
 /** The tiers stay as they were; it is tried again later. */
 export function failed(state: TimelineState, error: unknown): void {
   const { deps, retention } = state;
   if (error instanceof StoreFailed) throw error;
-  const { job } = retention;
+  retention.job?.giveUp();
   retention.job = undefined;
   merging.delete(state);
+  if (state.ended !== undefined) return;
+  if (error instanceof MergeStale) {
+    retention.asked.unshift(...retention.waiters.splice(0));
+    return beginNext(state);
+  }
   retention.failure = `layers cannot be merged: ${errorText(error)}`;
   retention.mergeDueMs = deps.clock.steadyMs() + MERGE_RETRY_MS;
   deps.log.error({ err: error }, "layers could not be merged; it is tried again");
-  void job?.abandon();
+  if (error instanceof StoreCorrupt) {
+    findLayer(deps.directory, deps.tenantId, error.what)?.layer.distrust(error.reason);
+  }
   refuseWaiters(retention, retention.failure);
 }
 
@@ -369,16 +293,18 @@ function beginAsked(state: TimelineState): void {
   }
   retention.waiters.push(...waiting);
   const entry = timelineEntryOf(deps.catalog, deps.timelineId);
-  begin(state, plan, cutoffOf(deps.directory, deps.tenantId, entry));
+  const cutoff = cutoffOf(deps.directory, deps.tenantId, entry);
+  begin(state, plan, sealedCutoff(wal.store, cutoff));
 }
 
 /** The life ends: nothing half-merged stays. */
 export async function endRetention(state: TimelineState): Promise<void> {
-  const { retention } = state;
+  const { retention, deps } = state;
   merging.delete(state);
   refuseWaiters(retention, "the timeline stops");
   const { job } = retention;
   retention.job = undefined;
+  if (job !== undefined) deps.merger.withdraw(job.order);
   await retention.closing;
-  await job?.abandon();
+  job?.giveUp();
 }

@@ -17,6 +17,7 @@ import type { CrashPoint } from "../store/crash-points.ts";
 import type { LayerFiles } from "../store/layer-files.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
 import type { PageCache } from "../store/page-cache.ts";
+import type { Merged } from "../store/merge-order.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
 import type { LayerObject } from "../core/backup/manifest.ts";
 import type { Backup } from "./backup.ts";
@@ -24,6 +25,7 @@ import type { TurnDone } from "./backup-turn.ts";
 import type { Directory } from "./directory.ts";
 import type { RedoPoolMsg } from "./redo-pool.ts";
 import type { ActorRef, Reply } from "./runtime.ts";
+import type { Merger } from "./merger.ts";
 import type { Sealer } from "./sealer.ts";
 import type { Loaded } from "./timeline-load.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
@@ -52,6 +54,7 @@ export interface TimelineDeps {
   readonly redo: ActorRef<RedoPoolMsg>;
   /** Undefined: a timeline seals in turns of its own. */
   readonly sealer?: Sealer | undefined;
+  readonly merger: Merger;
   readonly clock: Clock;
   readonly log: Log;
   readonly restart: RestartPolicy;
@@ -78,8 +81,9 @@ type OwnMsg = { readonly life: TimelineState } & (
   | { readonly kind: "sealed"; readonly error: unknown }
   | { readonly kind: "rewound"; readonly error: unknown }
   | { readonly kind: "receiver-changed" }
-  | { readonly kind: "merge-turn" }
-  | { readonly kind: "merge-fetched"; readonly error: unknown }
+  | { readonly kind: "merged"; readonly merged: Merged }
+  | { readonly kind: "merge-over"; readonly merged: Merged }
+  | { readonly kind: "merge-ready"; readonly error: unknown }
   | { readonly kind: "backed-up"; readonly done: TurnDone | undefined; readonly error: unknown }
   | {
       readonly kind: "layer-put";

@@ -194,7 +194,7 @@ export class TimelineWal {
     if (job === undefined) return;
     this.order = sealer?.hasRoom === true ? job.order() : undefined;
     if (sealer === undefined || this.order === undefined) return onSealTurn();
-    this.jobEnd = this.end(job, job.finish(sealer.seal(this.order)));
+    this.jobEnd = this.end(job, job.finish(sealer.run(this.order)));
   }
 
   /** One bounded turn; the next one is asked for behind whatever has queued meanwhile. */

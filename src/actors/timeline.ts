@@ -13,6 +13,7 @@ import type { ActorSpec } from "./runtime.ts";
 import type { TimelineActor } from "./timeline-address.ts";
 import { backedUp, backupTick, endPurge, layerPut, purgeObjects } from "./timeline-backup.ts";
 import { boot, loadFailed, loaded } from "./timeline-boot.ts";
+import { moveCutoff, retentionPolicy } from "./timeline-cutoff.ts";
 import { hold } from "./timeline-holds.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
@@ -21,10 +22,9 @@ import {
   compactNow,
   endRetention,
   failed as mergeFailed,
-  mergeFetched,
-  mergeTurn,
-  moveCutoff,
-  retentionPolicy,
+  mergeReady,
+  mergeOver,
+  merged,
 } from "./timeline-retention.ts";
 import { answerLoaded, maybeSleep } from "./timeline-sleep.ts";
 import { type Msg, type TimelineDeps, TimelineState, move, publish } from "./timeline-state.ts";
@@ -196,12 +196,14 @@ function handle(state: TimelineState, msg: Msg): void {
       return publish(state);
     case "seal-now":
       return sealNow(state, msg.reply);
-    case "merge-turn":
-      return mergeTurn(state);
+    case "merged":
+      return merged(state, msg.merged);
+    case "merge-over":
+      return mergeOver(state, msg.merged);
     case "merge-failed":
       return mergeFailed(state, msg.error);
-    case "merge-fetched":
-      return mergeFetched(state, msg.error);
+    case "merge-ready":
+      return mergeReady(state, msg.error);
     case "backed-up":
       if (backedUp(state, msg.done, msg.error)) progressed(state);
       return backupTick(state);

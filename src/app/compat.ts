@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TimelineHandle } from "../actors/directory.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
-import { retentionPolicy } from "../actors/timeline-retention.ts";
+import { retentionPolicy } from "../actors/timeline-cutoff.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { formatDuration, parseDuration } from "../core/duration-text.ts";
 import { KEY_BYTES, KIND, writeKey } from "../core/key.ts";

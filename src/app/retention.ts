@@ -6,7 +6,7 @@ import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TenantMsg } from "../actors/tenant.ts";
 import type { TimelineMsg } from "../actors/timeline-messages.ts";
 import { cutoffOf, retainedFamily } from "../actors/timeline-pins.ts";
-import { retentionPolicy } from "../actors/timeline-retention.ts";
+import { retentionPolicy } from "../actors/timeline-cutoff.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { Family, type Pin } from "../core/gc.ts";
 import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";

@@ -2,31 +2,32 @@
 // reads meanwhile. What the file is called and when it counts is decided there.
 
 import { serveThread } from "../io/worker-thread.ts";
-import type { SealAsked, SealTold } from "../actors/sealer.ts";
 import { filesWithPoints } from "../store/crash-points.ts";
 import { frozenLayer } from "../store/frozen-layer.ts";
-import { LayerSealing } from "../store/layer-sealing.ts";
+import { LayerSealing, type SealOrder, type SealedFacts } from "../store/layer-sealing.ts";
 import { OpenFiles } from "../store/sealed-file.ts";
-import { plainFailure } from "../store/store-errors.ts";
+import { type Work, jobServer } from "./serve-jobs.ts";
 
 const files = new OpenFiles();
 
-async function write(asked: SealAsked, tell: (told: SealTold) => void): Promise<void> {
-  const { path, timeline, layer } = asked.order;
+const seal: Work<SealOrder, SealedFacts, never, never> = (order, { point }) => {
+  const { path, timeline, layer } = order;
   const sealing = new LayerSealing({
     ...{ path, timeline, layer: frozenLayer(layer) },
-    files: asked.tellPoints
-      ? filesWithPoints(files, (point) => tell({ kind: "point", point }))
-      : files,
+    files: point === undefined ? files : filesWithPoints(files, point),
     fault: () => undefined,
   });
+  return write(sealing);
+};
+
+async function write(sealing: LayerSealing): Promise<SealedFacts> {
   try {
     while (sealing.step());
-    tell({ kind: "written", facts: await sealing.finish() });
+    return await sealing.finish();
   } catch (error) {
     await sealing.abandon().catch(() => undefined); // the next attempt, or start, removes it
-    tell({ kind: "failed", failure: plainFailure(error) });
+    throw error;
   }
 }
 
-serveThread<SealAsked, SealTold>((asked, tell) => void write(asked, tell));
+serveThread(jobServer(seal));

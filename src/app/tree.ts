@@ -7,6 +7,7 @@ import { spawnConnections } from "../actors/connections.ts";
 import type { Directory } from "../actors/directory.ts";
 import { spawnEvictor } from "../actors/evictor.ts";
 import type { TimelineLookup } from "../actors/page-stream.ts";
+import type { Merger } from "../actors/merger.ts";
 import { type RedoPoolMsg, spawnRedoPool } from "../actors/redo-pool.ts";
 import { type ActorRef, type CrashReport, type Scope, ask } from "../actors/runtime.ts";
 import type { Sealer } from "../actors/sealer.ts";
@@ -23,14 +24,14 @@ import { startRedoProcess } from "../io/redo-process.ts";
 import { baseBackupTar, fullBackupTar } from "../protocol/base-backup.ts";
 import { parsePgVersion, walFormat } from "../protocol/wal/format.ts";
 import type { Login } from "./login.ts";
-import { sealerChild } from "./sealing.ts";
 import { type RedoCounts, countedRedo } from "./status.ts";
+import { threadChildren } from "./threads.ts";
 
 const NAME = "pageserver";
 
 export interface TreeParts {
   /** All that tenants share but what is part of the tree. */
-  readonly shared: Omit<TenantShared, "redo" | "backup" | "sealer">;
+  readonly shared: Omit<TenantShared, "redo" | "backup" | "sealer" | "merger">;
   /** Undefined: none is configured. */
   readonly backup?: BackupOptions | undefined;
   /** When layers leave the disk; counts only with a backup. */
@@ -59,6 +60,7 @@ interface Live {
   redo?: ActorRef<RedoPoolMsg>;
   backup?: Backup;
   sealer?: Sealer;
+  merger?: Merger;
   tenants?: ActorRef<TenantsMsg>;
 }
 
@@ -70,7 +72,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
   const all = (): TenantShared => ({
     ...shared,
     redo: live.redo!,
-    ...{ backup: live.backup, sealer: live.sealer },
+    ...{ backup: live.backup, sealer: live.sealer, merger: live.merger! },
   });
   const children: readonly ChildSpec[] = [
     {
@@ -90,7 +92,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
         return { stop: async () => uploader.stop() };
       },
     },
-    sealerChild(live, shared.crashPoint),
+    ...threadChildren(live, shared.crashPoint),
     {
       name: "tenants",
       start: (root) => {

@@ -228,7 +228,9 @@ export const IMAGE_OPS_MAX = 64;
 export const MERGE_BACK_OFF_BYTES_PER_S = 8 * MiB;
 /** A merged layer is cut at the next key after this many bytes: small enough to be rewritten, uploaded or fetched alone. */
 export const MERGED_LAYER_BYTES_MAX = 128 * MiB;
-/** One turn of merging: keys looked at or LMDB entries written, and ms, whichever comes first. Page reads wait for at most one. */
+/** How far the thread that merges stands back behind all others, 1 to 19: merging can be done later, a page that is asked for cannot. */
+export const MERGE_NICE = 10;
+/** One turn of merging: keys looked at or LMDB entries written, and ms, whichever comes first. Another merge waits for at most one. */
 export const MERGE_KEYS_PER_TURN = 1_000;
 export const MERGE_TURN_MS_MAX = 5;
 /** Pages that one turn of merging asks of WAL redo: enough to keep its processes busy, small enough that readers hardly wait behind them. */

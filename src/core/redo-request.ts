@@ -1,7 +1,7 @@
 // A page that needs PostgreSQL's redo: base image and the records to apply, oldest first.
 
 import type { Lsn } from "./lsn.ts";
-import type { RelTag } from "./page.ts";
+import { PAGE_BYTES, type RelTag } from "./page.ts";
 
 export interface RedoRecord {
   /** End LSN of the record: the page gets it as pd_lsn. */
@@ -38,6 +38,21 @@ export class RedoRecords implements Iterable<RedoRecord> {
     return new RedoRecords(memory, index);
   }
 
+  /** The records as plain values, in memory of their own. */
+  plain(): PlainRecords {
+    const { memory, index } = this;
+    let start = memory.length;
+    let end = 0;
+    for (let i = 0; i < this.count; i++) {
+      start = Math.min(start, this.start(i));
+      end = Math.max(end, this.end(i));
+    }
+    return {
+      memory: memory.slice(start, end),
+      index: index.map((value, i) => (i % FIELDS === 0 ? value : value - start)),
+    };
+  }
+
   get count(): number {
     return this.index.length / FIELDS;
   }
@@ -68,6 +83,12 @@ export class RedoRecords implements Iterable<RedoRecord> {
   }
 }
 
+/** RedoRecords, for another thread. */
+export interface PlainRecords {
+  readonly memory: Uint8Array;
+  readonly index: readonly number[];
+}
+
 /** Records that name the page by one tag. */
 export interface RedoStep {
   readonly rel: RelTag;
@@ -89,6 +110,25 @@ export interface RedoRequest {
   /** LSN asked for; only for errors. */
   readonly at: Lsn;
 }
+
+/** A request for another thread: plain values. */
+export interface PlainRedoRequest extends Pick<RedoRequest, "base" | "at"> {
+  readonly steps: readonly (Omit<RedoStep, "records"> & { readonly records: PlainRecords })[];
+}
+
+export const plainRedo = ({ base, at, steps }: RedoRequest): PlainRedoRequest => ({
+  ...{ base: base?.slice(), at },
+  steps: steps.map((step) => ({ ...step, records: step.records.plain() })),
+});
+
+/** The request in the thread that it was sent to. */
+export const redoOf = ({ base, at, steps }: PlainRedoRequest): RedoRequest => ({
+  ...{ base, at, out: new Uint8Array(PAGE_BYTES) },
+  steps: steps.map((step) => {
+    const { memory, index } = step.records;
+    return { ...step, records: new RedoRecords(memory, index) };
+  }),
+});
 
 /** The rebuilt page, which is the request's `out`, or why there is none. */
 export type RedoResult =

@@ -1,7 +1,9 @@
 // A second thread of this process, spoken to by messages. It has its own heap and loop; what it is given
 // is copied, but for memory that is made to be shared. Its death is told once and is not repaired here.
 
+import fs from "node:fs";
 import { createRequire } from "node:module";
+import os from "node:os";
 import { pathToFileURL } from "node:url";
 import { type MessagePort, Worker, parentPort } from "node:worker_threads";
 import { THREAD_STOP_MS_MAX } from "../core/limits.ts";
@@ -65,6 +67,17 @@ export function serveThread<Asked, Told>(
     if (message === END) port.close();
     else handle(message, (told) => port.postMessage(told));
   });
+}
+
+/** In the thread: when there is more to do than the machine's cores can, others go first. `nice`: 1 to 19. */
+export function giveWay(nice: number): void {
+  try {
+    // Linux has priorities of single threads. Elsewhere the number would be the process's: nothing is done.
+    const thread = /\d+$/.exec(fs.readlinkSync("/proc/thread-self"));
+    if (thread !== null) os.setPriority(Number(thread[0]), nice);
+  } catch {
+    // It works at the priority of all.
+  }
 }
 
 /** Sources run as they are while one works on them: then a thread needs the loader that its process has. */

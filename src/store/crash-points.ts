@@ -4,6 +4,7 @@
 
 import type { CatalogDb } from "./catalog.ts";
 import type { LayerFiles, LayerSink } from "./layer-files.ts";
+import { mergeOf } from "./merge-order.ts";
 
 /** Points of layers have "seal-" or "merge-" before them. */
 const LAYER_POINTS = [
@@ -29,9 +30,8 @@ export const CRASH_POINTS = [
 /** Told of a moment. May end the process, may not do anything else. */
 export type CrashPoint = (name: string) => void;
 
-/** What merging writes has a number behind an m in its name: see MergeJob. */
 const whose = (path: string): string =>
-  /(\/merge-|-m)[0-9a-f]+-\d+\.(tmp|layer)$/.test(path) ? "merge" : "seal";
+  mergeOf(path.slice(path.lastIndexOf("/") + 1)) === undefined ? "seal" : "merge";
 
 export function filesWithPoints<F extends LayerFiles>(files: F, point: CrashPoint): LayerFiles {
   return {
@@ -46,11 +46,12 @@ export function filesWithPoints<F extends LayerFiles>(files: F, point: CrashPoin
       point(`${whose(from)}-renamed`);
     },
     // Only merging removes files, those of what it merged.
-    remove: (path) => {
+    remove: async (path) => {
       point("merge-removing");
-      files.remove(path);
+      await files.remove(path);
       point("merge-removed");
     },
+    removeMerges: (directory, number) => files.removeMerges(directory, number),
     evict: (path) => files.evict(path),
     layer: (path, facts) => files.layer(path, facts),
     isVerified: (path) => files.isVerified(path),

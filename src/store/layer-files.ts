@@ -16,6 +16,8 @@ export interface StoredLayer extends Layer {
   readonly reads: number;
   /** Why the layer is in quarantine: it was found damaged. Reads that need what is damaged fail, and name it. */
   readonly damage: string | undefined;
+  /** Another thread has found it damaged. */
+  distrust(reason: string): void;
   /** Up to `limit` keys in key order, from the first behind `after` on. Throws StoreCorrupt. */
   keysAfter(after: VersionKey | undefined, limit: number): readonly VersionKey[];
   /** `check` in bounded steps: the function answers false when it was the last. */
@@ -48,8 +50,10 @@ export interface LayerFiles {
   ): LayerSink;
   /** Gives a finished file its name; durable when the promise is kept. Throws StoreFull, StoreFailed. */
   publish(from: string, to: string): Promise<void>;
-  /** Removes a file, if it exists. */
-  remove(path: string): void;
+  /** Removes a file, if it exists. Resolves when its space is free. */
+  remove(path: string): Promise<void>;
+  /** Removes what merges with this number or higher ones have left: none of them was entered. See MergeOrder. */
+  removeMerges(directory: string, number: number): void;
   /** Takes a file away that object storage has, too: from now on it is not here. Resolves when its space is free. */
   evict(path: string): Promise<void>;
   layer(path: string, facts: LayerFacts): StoredLayer;

@@ -5,6 +5,7 @@ import path from "node:path";
 import { assert } from "../core/assert.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import type { LayerFiles, StoredLayer } from "./layer-files.ts";
+import { mergeOf } from "./merge-order.ts";
 import { LayerAbsent, StoreCorrupt } from "./store-errors.ts";
 
 export interface SealedLayer {
@@ -34,12 +35,11 @@ export class LayerMap {
     return (this.sealed[0]?.entry.sequence ?? 0) + 1;
   }
 
-  /** A number that no merged layer's name has: see MergeJob. */
+  /** A number that no merged layer's name has: see MergeOrder. */
   get nextMerge(): number {
     let highest = 0;
     for (const { entry } of this.sealed) {
-      const found = /-m([0-9a-f]+)-/.exec(entry.file);
-      if (found !== null) highest = Math.max(highest, parseInt(found[1]!, 16));
+      highest = Math.max(highest, mergeOf(entry.file) ?? 0);
     }
     return highest + 1;
   }

@@ -54,6 +54,15 @@ export class LmdbLayer implements Layer {
     return this.met ?? this.files.damageOf(this.path);
   }
 
+  distrust(reason: string): void {
+    try {
+      this.open();
+    } catch (cause) {
+      if (!(cause instanceof StoreCorrupt)) throw cause; // as a whole: the files know
+    }
+    this.met = reason;
+  }
+
   visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     if (at < this.firstLsn || floor >= this.lastLsn) return true;
     if (compareKeys(group, block, this.firstKey) < 0) return true;

@@ -1,10 +1,8 @@
-// Merges neighbouring tiers into one, in bounded turns: keys in order, of each only the versions that
-// someone may read (core/gc.ts), an image where many records lie behind a page. Looks at some keys,
-// asks WAL redo for their images, then appends them; cuts the result by key range. What it writes
-// counts from one catalog transaction on, at the end; a crash before leaves files that are removed
-// when the store is opened again. See I9.
+// Carries out a MergeOrder: merges neighbouring tiers into one, in bounded turns: keys in order, of each only
+// the versions that someone may read (core/gc.ts), an image where many records lie behind a page. Looks at
+// some keys, asks WAL redo for their images, then appends them; cuts the result by key range. Knows
+// neither catalog nor thread: what it writes counts when the order's timeline enters it.
 
-import type { TimelineId } from "../core/ids.ts";
 import { KIND } from "../core/key.ts";
 import {
   LAYER_PINS_MAX,
@@ -21,36 +19,28 @@ import { VERSION, type Version } from "../core/version.ts";
 import { lsnHex } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import type { LayerFiles, LayerSink } from "./layer-files.ts";
-import type { SealedLayer } from "./layer-map.ts";
 import { ImagePlanner } from "./merge-images.ts";
-import { type KeyKeep, KeepRules, type Retained } from "./merge-keep.ts";
+import { type KeyKeep, KeepRules } from "./merge-keep.ts";
 import { type MergeKey, MergeKeys } from "./merge-keys.ts";
+import type { MergeCounts, MergeOrder, Merged } from "./merge-order.ts";
 import { imageOf, packed } from "./page-image.ts";
-import type { PageReader } from "./read-page.ts";
+import { PageCache } from "./page-cache.ts";
+import { PageReader } from "./read-page.ts";
+import { SealedView } from "./sealed-view.ts";
 import { LayerAbsent } from "./store-errors.ts";
 
 /** Moments between which a crash must lose nothing; tests throw there. */
-export type MergePoint = "begun" | "written" | "synced" | "renamed" | "entered" | "unlinked";
+export type MergePoint = "begun" | "written" | "synced" | "renamed";
 
-export interface MergeOptions {
-  readonly timeline: TimelineId;
-  readonly directory: string;
+export interface MergeJobOptions {
+  readonly order: MergeOrder;
   readonly files: LayerFiles;
-  /** Newest first, neighbours; each in key order. */
-  readonly tiers: readonly (readonly SealedLayer[])[];
-  /** Nothing older lies below them: no tier, no ancestor. */
-  readonly bottom: boolean;
-  readonly retained: Retained;
-  readonly reader: PageReader;
-  /** Distinguishes these files from all others of the timeline. */
-  readonly number: number;
-  readonly nowMs: number;
   readonly steadyMs: () => number;
   readonly fault: (point: MergePoint) => void;
-  /** Swaps the layers in one transaction. */
-  readonly enter: (remove: readonly LayerEntry[], add: readonly LayerEntry[]) => void;
-  readonly over: () => void;
 }
+
+/** Pages are read once each: none of them need be kept. */
+const CACHE_BYTES = 1024 * 1024;
 
 export type MergeTurn =
   /** Another turn is due. */
@@ -61,8 +51,8 @@ export type MergeTurn =
   | { readonly kind: "close" }
   /** An older layer is needed, and its file is not here: when it is, another turn. */
   | { readonly kind: "absent"; readonly error: LayerAbsent }
-  /** All is written: enter(). */
-  | { readonly kind: "written" };
+  /** All is written. */
+  | { readonly kind: "written"; readonly merged: Merged };
 
 interface KeyWork {
   readonly key: MergeKey;
@@ -81,17 +71,9 @@ interface MadeImage {
   readonly made: RedoRequest | Uint8Array;
 }
 
-export interface MergeCounts {
-  readBytes: number;
-  writtenBytes: number;
-  droppedVersions: number;
-  keptVersions: number;
-  images: number;
-}
-
 export class MergeJob {
   readonly counts: MergeCounts;
-  private readonly options: MergeOptions;
+  private readonly options: MergeJobOptions;
   private readonly rules: KeepRules;
   private readonly planner: ImagePlanner;
   private readonly keys: MergeKeys;
@@ -117,12 +99,16 @@ export class MergeJob {
   private nextImage = 0;
   private turnRuns = 0;
 
-  constructor(options: MergeOptions) {
-    const { tiers, reader, retained } = options;
+  constructor(options: MergeJobOptions) {
+    const { order, files } = options;
     this.options = options;
-    this.rules = new KeepRules(reader.store, reader.relations, retained);
+    files.removeMerges(order.directory, order.number);
+    const view = new SealedView(order.view, files);
+    const reader = new PageReader(view, new PageCache(CACHE_BYTES));
+    const tiers = view.own.tiers.slice(order.plan.from, order.plan.to + 1);
+    this.rules = new KeepRules(view, reader.relations, order.retained);
     this.keys = new MergeKeys(tiers);
-    const entries = this.sources;
+    const entries = tiers.flatMap((tier) => tier.map(({ entry }) => entry));
     const newest = Math.max(...entries.map(({ lastLsn }) => lastLsn)) as Lsn;
     const oldest = Math.min(...entries.map(({ firstLsn }) => firstLsn)) as Lsn;
     this.planner = new ImagePlanner(reader, newest, oldest);
@@ -136,11 +122,6 @@ export class MergeJob {
     options.fault("begun");
   }
 
-  /** The layers that are merged. */
-  get sources(): readonly LayerEntry[] {
-    return this.options.tiers.flatMap((tier) => tier.map(({ entry }) => entry));
-  }
-
   /** One bounded turn. Throws StoreCorrupt, StoreFull, StoreFailed; then abandon(). */
   step(): MergeTurn {
     if (this.work.length === 0 && !this.surveyed) {
@@ -150,7 +131,8 @@ export class MergeJob {
       return { kind: "more" };
     }
     if (this.work.length === 0) {
-      return this.writer === undefined ? { kind: "written" } : { kind: "close" };
+      if (this.writer !== undefined) return { kind: "close" };
+      return { kind: "written", merged: { layers: this.done, counts: this.counts } };
     }
     const full = this.write();
     return { kind: full ? "close" : "more" };
@@ -169,7 +151,8 @@ export class MergeJob {
   async closeLayer(): Promise<void> {
     const { writer } = this;
     if (writer === undefined) return;
-    const { fault, files, directory, timeline, nowMs, number, retained } = this.options;
+    const { fault, files, order } = this.options;
+    const { directory, timeline, nowMs, number, retained } = order;
     fault("written");
     const { header, bytes, crc } = await writer.finish();
     fault("synced");
@@ -189,27 +172,11 @@ export class MergeJob {
     fault("renamed");
   }
 
-  /** Swaps old for new and removes the old files. */
-  enter(): readonly LayerEntry[] {
-    const { enter, files, directory, fault, over } = this.options;
-    const old = this.sources;
-    enter(old, this.done);
-    over();
-    fault("entered");
-    for (const { file } of old) files.remove(`${directory}/${file}`);
-    fault("unlinked");
-    return this.done;
-  }
-
   /** Removes what was written; the tiers stay as they are. */
   async abandon(): Promise<void> {
-    const { files, directory, over } = this.options;
-    try {
-      await this.writer?.abandon();
-      for (const { file } of this.done) files.remove(`${directory}/${file}`);
-    } finally {
-      over();
-    }
+    const { files, order } = this.options;
+    await this.writer?.abandon();
+    for (const { file } of this.done) await files.remove(`${order.directory}/${file}`);
   }
 
   /** Looks at the next keys: how they are kept, and which pages should get an image. */
@@ -265,7 +232,8 @@ export class MergeJob {
 
   /** Appends keys; true when the file has its size. */
   private write(): boolean {
-    const { steadyMs, files, directory, timeline, number } = this.options;
+    const { steadyMs, files, order } = this.options;
+    const { directory, timeline, number } = order;
     if (this.writer === undefined) {
       const path = `${directory}/merge-${number.toString(16)}-${this.done.length}.tmp`;
       const bytes = 2 * MERGED_LAYER_BYTES_MAX + this.counts.readBytes;
@@ -345,7 +313,7 @@ export class MergeJob {
     const { type, lsn, flags } = version;
     // Where nothing older is, there is nothing to be hidden by it.
     const isLast = (): boolean =>
-      type === VERSION.TOMBSTONE && this.options.bottom && lsn <= this.rules.cutoff;
+      type === VERSION.TOMBSTONE && this.options.order.bottom && lsn <= this.rules.cutoff;
     if (!keeper.keeps(lsn, type, flags) || (isLast() && keeper.done)) {
       counts.droppedVersions++;
       return;

@@ -7,7 +7,7 @@ import { WAL_RECORD_BYTES_MAX } from "../core/limits.ts";
 import { LSN_INVALID, LSN_MAX, Lsn } from "../core/lsn.ts";
 import { VERSION } from "../core/version.ts";
 import { MISSING, type Relations } from "./relations.ts";
-import type { TimelineStore } from "./timeline-store.ts";
+import type { VersionStore } from "./version-store.ts";
 
 /** What must stay readable on a timeline. */
 export interface Retained {
@@ -38,7 +38,7 @@ export class KeepRules {
   private group: Group | undefined;
   private sizes: readonly number[] = [];
 
-  constructor(store: TimelineStore, relations: Relations, retained: Retained) {
+  constructor(store: VersionStore, relations: Relations, retained: Retained) {
     const { cutoff } = retained;
     const pins = [...new Set(retained.pins)].filter((lsn) => lsn < cutoff).sort((x, y) => y - x);
     this.retained = { cutoff, pins };
@@ -120,7 +120,7 @@ const descending = (lsns: readonly Lsn[]): readonly Lsn[] =>
   [...new Set(lsns)].sort((x, y) => y - x);
 
 /** Databases that others are copies of, and the LSNs of the copies: pages are read there. */
-function copySources(store: TimelineStore, cutoff: Lsn): readonly CopySource[] {
+function copySources(store: VersionStore, cutoff: Lsn): readonly CopySource[] {
   const keys: Group[] = [];
   store.scan(KIND.DB_COPY, undefined, undefined, (group) => keys.push(group));
   const copies: CopySource[] = [];

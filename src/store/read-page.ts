@@ -16,7 +16,7 @@ import type { CacheScope, PageCache } from "./page-cache.ts";
 import { readCounts } from "./read-counts.ts";
 import { MISSING, Relations } from "./relations.ts";
 import { LayerAbsent, StoreCorrupt } from "./store-errors.ts";
-import type { TimelineStore } from "./timeline-store.ts";
+import type { VersionStore } from "./version-store.ts";
 
 /** undefined: the page was written. Tell a request from an error by isRedo(). */
 export type PageRead = RedoRequest | ReadError | undefined;
@@ -38,7 +38,7 @@ const ANY = (): boolean => false;
 
 /** Reads of one timeline. */
 export class PageReader {
-  readonly store: TimelineStore;
+  readonly store: VersionStore;
   readonly relations: Relations;
   /** Of the last page that was read. */
   readonly last: ReadCost = { layers: 0, records: 0, looked: false, cached: false };
@@ -53,7 +53,7 @@ export class PageReader {
   private group: Group = { kind: KIND.PAGE, a: 0, b: 0, c: 0, d: 0 };
   private scope: CacheScope = 0;
 
-  constructor(store: TimelineStore, cache: PageCache) {
+  constructor(store: VersionStore, cache: PageCache) {
     this.store = store;
     this.cache = cache;
     this.relations = new Relations(store);

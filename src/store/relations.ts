@@ -11,7 +11,7 @@ import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import { PAGE_BYTES, type RelTag, SPC_DEFAULT } from "../core/page.ts";
 import { VERSION } from "../core/version.ts";
 import { StoreCorrupt } from "./store-errors.ts";
-import type { TimelineStore } from "./timeline-store.ts";
+import type { VersionStore } from "./version-store.ts";
 
 /** What a size lookup answers for something that does not exist. */
 export const MISSING = -1;
@@ -24,7 +24,7 @@ interface KnownSize {
 
 /** Answers about one timeline's store. Every `at` must be at or below what has been ingested, or LSN_MAX for "now". */
 export class Relations {
-  private readonly store: TimelineStore;
+  private readonly store: VersionStore;
   // Bounded by `maxSize`, because `max` would set its memory aside at once, for every timeline.
   private readonly known = new LRUCache<string, KnownSize>({
     maxSize: RELATION_SIZES_MAX,
@@ -35,7 +35,7 @@ export class Relations {
   private lastAt: Lsn = LSN_INVALID;
   private lastBlocks = MISSING;
 
-  constructor(store: TimelineStore) {
+  constructor(store: VersionStore) {
     this.store = store;
   }
 

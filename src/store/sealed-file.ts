@@ -20,7 +20,8 @@ import { FINGERPRINT_BYTES, onRoll, rollBucketOf, rollKey } from "./layer-roll.t
 import type { LayerFacts } from "./check-layer.ts";
 import { makeDirectory } from "./data-dir.ts";
 import type { LayerFiles, StoredLayer } from "./layer-files.ts";
-import { LayerWriter, publishLayerFile, removeLayerFile, sumFile } from "./layer-writer.ts";
+import { mergeOf } from "./merge-order.ts";
+import { LayerWriter, publishLayerFile, sumFile } from "./layer-writer.ts";
 import { LmdbLayer } from "./lmdb-layer.ts";
 import { makeLockFile } from "./lmdb-space.ts";
 import { LayerAbsent, StoreCorrupt, errorText, isMissing, writeError } from "./store-errors.ts";
@@ -304,8 +305,17 @@ export class OpenFiles implements LayerFiles {
     return publishLayerFile(from, to);
   }
 
-  remove(path: string): void {
-    removeLayerFile(path);
+  async remove(path: string): Promise<void> {
+    await fs.promises.rm(path, { force: true });
+    await fs.promises.rm(`${path}-lock`, { force: true });
+  }
+
+  removeMerges(directory: string, number: number): void {
+    for (const name of fs.readdirSync(directory)) {
+      const merge = mergeOf(name);
+      if (merge !== undefined && merge >= number)
+        fs.rmSync(`${directory}/${name}`, { force: true });
+    }
   }
 
   /** By one rename, so that nobody finds half of it; `prepare` removes what a crash leaves of it. */

@@ -84,6 +84,8 @@ export type PlainFailure =
       readonly doing: string;
       readonly cause: string;
     }
+  | { readonly kind: "corrupt"; readonly what: string; readonly reason: string }
+  | { readonly kind: "absent"; readonly path: string }
   | { readonly kind: "other"; readonly text: string };
 
 export function plainFailure(error: unknown): PlainFailure {
@@ -93,6 +95,10 @@ export function plainFailure(error: unknown): PlainFailure {
   if (error instanceof StoreFailed) {
     const { path, doing, cause } = error;
     return { kind: "failed", path, doing, cause: errorText(cause) };
+  }
+  if (error instanceof LayerAbsent) return { kind: "absent", path: error.path };
+  if (error instanceof StoreCorrupt) {
+    return { kind: "corrupt", what: error.what, reason: error.reason };
   }
   return {
     kind: "other",
@@ -106,6 +112,10 @@ export function failureOf(plain: PlainFailure): Error {
       return new StoreFull(plain.path, new Error(plain.cause));
     case "failed":
       return new StoreFailed(plain.path, plain.doing, new Error(plain.cause));
+    case "corrupt":
+      return new StoreCorrupt(plain.what, plain.reason);
+    case "absent":
+      return new LayerAbsent(plain.path);
     case "other":
       return new Error(plain.text);
   }

@@ -8,21 +8,22 @@ import type { MergePlan, Tier } from "../core/compaction.ts";
 import type { TimelineId } from "../core/ids.ts";
 import { type Group, GroupTable, type Kind } from "../core/key.ts";
 import { LSN_INVALID, LSN_MAX, type Lsn } from "../core/lsn.ts";
-import { VERSION, type Version } from "../core/version.ts";
+import type { Version } from "../core/version.ts";
 import type { Catalog } from "./catalog.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import { layersPath } from "./data-dir.ts";
 import type { LayerFiles } from "./layer-files.ts";
 import { LayerMap } from "./layer-map.ts";
 import { MemoryLayer } from "./memory-layer.ts";
-import { MergeJob, type MergePoint } from "./merge-job.ts";
+import { BegunMerge, type EnterPoint } from "./merge-order.ts";
 import type { Retained } from "./merge-keep.ts";
 import type { KeyVisitor, Layer, VersionVisitor } from "./object-store.ts";
 import type { OpenBudget } from "./open-budget.ts";
-import type { PageReader } from "./read-page.ts";
 import { readCounts } from "./read-counts.ts";
 import { type SealFault, SealJob } from "./seal-job.ts";
+import type { SealedHop } from "./sealed-view.ts";
 import type { StoreCorrupt } from "./store-errors.ts";
+import { type StoredValue, type VersionStore, onceEach, valueIn } from "./version-store.ts";
 
 export interface TimelineStoreOptions {
   readonly id: TimelineId;
@@ -34,22 +35,14 @@ export interface TimelineStoreOptions {
   readonly ancestor: { readonly store: TimelineStore; readonly lsn: Lsn } | undefined;
   /** For crash tests. */
   readonly sealFault?: SealFault;
-  readonly mergeFault?: (point: MergePoint) => void;
+  readonly mergeFault?: (point: EnterPoint) => void;
 }
 
 /** Which neighbouring tiers to merge, and how: core/compaction.ts. */
 export interface MergeRequest {
   readonly plan: MergePlan;
   readonly retained: Retained;
-  readonly reader: PageReader;
   readonly nowMs: number;
-  readonly steadyMs: () => number;
-}
-
-/** A metadata value and the LSN it is valid from. */
-export interface StoredValue {
-  readonly value: Uint8Array;
-  readonly lsn: Lsn;
 }
 
 interface Frozen {
@@ -59,7 +52,7 @@ interface Frozen {
   readonly logicalSize: number | undefined;
 }
 
-export class TimelineStore {
+export class TimelineStore implements VersionStore {
   readonly id: TimelineId;
   readonly groups = new GroupTable();
   readonly meta: MetadataView;
@@ -141,10 +134,6 @@ export class TimelineStore {
     this.options.budget.report(this, this.open.bytes, frozen);
   }
 
-  /**
-   * Shows the versions of a key with floor < LSN <= at, newest first, the ancestors' included; false
-   * when the visitor stopped. The visitor must not read. Throws StoreCorrupt.
-   */
   visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     const id = this.groups.find(group);
     if (id >= 0) {
@@ -183,29 +172,12 @@ export class TimelineStore {
     return ancestor.store.visitNamed(group, block, upTo, floor, visitor);
   }
 
-  /** The metadata value of a key as of `at`, a copy; undefined when there is none or it has ended. */
   value(group: Group, block: number, at: Lsn): StoredValue | undefined {
-    let found: StoredValue | undefined;
-    this.visit(group, block, at, LSN_INVALID, (version) => {
-      if (version.type !== VERSION.TOMBSTONE) {
-        assert(version.type === VERSION.VALUE, "I10: a metadata key has values and tombstones");
-        const { bytes, start, length, lsn } = version;
-        found = { value: bytes.slice(start, start + length), lsn };
-      }
-      return false;
-    });
-    return found;
+    return valueIn(this, group, block, at);
   }
 
-  /** Every key of `kind` (a, b) that has some version here or in an ancestor, once, in no order. Whether it lives at an LSN, its value says. */
   scan(kind: Kind, a: number | undefined, b: number | undefined, each: KeyVisitor): void {
-    const seen = new Set<string>();
-    const once: KeyVisitor = (group, block) => {
-      const name = `${group.a}/${group.b}/${group.c}/${group.d}/${block}`;
-      if (seen.has(name)) return;
-      seen.add(name);
-      each(group, block);
-    };
+    const once = onceEach(each);
     for (let store: TimelineStore | undefined = this; store; store = store.ancestor?.store) {
       store.open.scan(kind, a, b, once);
       for (const { layer } of store.frozen) layer.scan(kind, a, b, once);
@@ -213,7 +185,6 @@ export class TimelineStore {
     }
   }
 
-  /** True when some key of `kind`, which is not one of pages, has a version here or in an ancestor. */
   hasKind(kind: Kind): boolean {
     return (
       this.open.hasKind(kind) ||
@@ -276,27 +247,65 @@ export class TimelineStore {
     });
   }
 
-  /** Begins a merge of sealed tiers. One at a time; sealing goes on beside it. */
-  beginMerge(request: MergeRequest): MergeJob {
+  /** An ancestor whose versions up to the branch point are not all sealed: no merge can begin before. */
+  get unsealedAncestor(): TimelineStore | undefined {
+    const { catalog } = this.options;
+    for (let hop = this.above; hop !== undefined; hop = hop.store.above) {
+      const sealed = catalog.timeline(hop.store.id)?.sealedLsn ?? LSN_INVALID;
+      if (sealed < hop.lsn) return hop.store;
+    }
+    return undefined;
+  }
+
+  /** Up to here every version, the ancestors' included, is in sealed layers. A merge's cutoff is at or below it. */
+  get sealedUpTo(): Lsn {
+    const { catalog } = this.options;
+    const own = catalog.timeline(this.id)?.sealedLsn ?? LSN_INVALID;
+    return Math.max(own, this.above?.lsn ?? LSN_INVALID) as Lsn;
+  }
+
+  /** Begins a merge of sealed tiers, for somebody to carry out. One at a time; sealing goes on beside it. */
+  beginMerge({ plan, retained, nowMs }: MergeRequest): BegunMerge {
     assert(!this.merging, "one merge at a time");
-    const { plan, retained, reader, nowMs, steadyMs } = request;
+    assert(
+      this.unsealedAncestor === undefined && retained.cutoff <= this.sealedUpTo,
+      "I9: a merge looks at nothing that is not sealed",
+    );
+    const { directory, files } = this.options;
     const { tiers } = this.map;
-    const bottom = plan.to === tiers.length - 1 && this.ancestor === undefined;
-    const job = new MergeJob({
-      timeline: this.id,
-      directory: layersPath(this.options.directory),
-      files: this.options.files,
-      tiers: tiers.slice(plan.from, plan.to + 1),
-      ...{ bottom, retained, reader, nowMs, steadyMs },
-      number: this.map.nextMerge,
+    this.merging = true;
+    return new BegunMerge({
+      order: {
+        ...{ timeline: this.id, directory: layersPath(directory), view: this.sealedHops() },
+        plan: { from: plan.from, to: plan.to },
+        bottom: plan.to === tiers.length - 1 && this.ancestor === undefined,
+        ...{ retained, nowMs, number: this.map.nextMerge },
+      },
+      sources: tiers
+        .slice(plan.from, plan.to + 1)
+        .flat()
+        .map(({ entry }) => entry),
+      files,
       fault: this.options.mergeFault ?? ((): void => {}),
       enter: (remove, add) => this.enterMerged(remove, add),
       over: () => {
         this.merging = false;
       },
     });
-    this.merging = true;
-    return job;
+  }
+
+  /** The sealed layers that are read from here. */
+  private sealedHops(upTo = LSN_MAX): readonly SealedHop[] {
+    const { map, above, options } = this;
+    const verified = map.layers.filter(({ layer }) => options.files.isVerified(layer.path));
+    const hop: SealedHop = {
+      directory: layersPath(options.directory),
+      // Without what is long, and of no use to a reader.
+      layers: map.layers.map(({ entry: { pins: _pins, object: _object, ...entry } }) => entry),
+      upTo,
+      verified: verified.map(({ entry }) => entry.file),
+    };
+    return above === undefined ? [hop] : [hop, ...above.store.sealedHops(above.lsn)];
   }
 
   // I9: old layers go and new ones come in one transaction; the old files are removed after it.

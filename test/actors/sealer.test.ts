@@ -12,13 +12,9 @@ import {
   type Reply,
   startSystem,
 } from "../../src/actors/runtime.ts";
-import {
-  type Sealer,
-  type SealerDeps,
-  type SealTold,
-  spawnSealer,
-} from "../../src/actors/sealer.ts";
-import { openSealThread } from "../../src/app/sealing.ts";
+import { type Sealer, type SealerDeps, spawnSealer } from "../../src/actors/sealer.ts";
+import type { JobTold } from "../../src/actors/thread-jobs.ts";
+import { openSealThread } from "../../src/app/threads.ts";
 import { ARENA_CHUNK_BYTES, SEAL_RETRY_MS } from "../../src/core/limits.ts";
 import { GroupTable } from "../../src/core/key.ts";
 import { LSN_INVALID, LSN_MAX, type Lsn } from "../../src/core/lsn.ts";
@@ -26,7 +22,7 @@ import type { Result } from "../../src/core/result.ts";
 import { VERSION } from "../../src/core/version.ts";
 import { systemClock } from "../../src/io/clock.ts";
 import type { FrozenParts } from "../../src/store/frozen-layer.ts";
-import { LayerSealing, type SealOrder } from "../../src/store/layer-sealing.ts";
+import { LayerSealing, type SealOrder, type SealedFacts } from "../../src/store/layer-sealing.ts";
 import { MemoryLayer } from "../../src/store/memory-layer.ts";
 import { OpenFiles } from "../../src/store/sealed-file.ts";
 import { StoreFailed, StoreFull, failureOf, plainFailure } from "../../src/store/store-errors.ts";
@@ -37,6 +33,7 @@ import { MAIN, pageImage } from "../support/timeline-world.ts";
 
 const TIMELINE = "d".repeat(32);
 const RESTART = { crashesMax: 3, windowMs: 60_000, backOffMs: 5, backOffMsMax: 5 };
+type Told = JobTold<SealedFacts, never>;
 /** Starting a thread from sources takes a second, on a busy machine many. */
 const SLOW_MS = 60_000;
 
@@ -74,7 +71,7 @@ describe("the thread that seals", () => {
     const long = { ...{ group: GROUPS[0]!, block: 0, type: VERSION.RECORD, flags: 0, hole: 0 } };
     const all: readonly Put[] = [...puts!, { ...long, bytes, lsn: (last + 8) as Lsn }];
     const layer = frozen(all);
-    const written = sealer.seal(orderOf(layer.parts(), "a.layer"));
+    const written = sealer.run(orderOf(layer.parts(), "a.layer"));
     expectVersions(layer, all);
     const elsewhere = await written;
     const here = await sealHere(layer, `${directory}/b.layer`);
@@ -88,8 +85,8 @@ describe("the thread that seals", () => {
   test("a failed write is told by its name, and the next layer is written", async () => {
     const layer = frozen([]);
     const parts = layer.parts();
-    const failed = sealer.seal(orderOf(parts, "missing/a.layer"));
-    const next = sealer.seal(orderOf(parts, "b.layer"));
+    const failed = sealer.run(orderOf(parts, "missing/a.layer"));
+    const next = sealer.run(orderOf(parts, "b.layer"));
     await expect(failed).rejects.toThrow(StoreFailed);
     await expect(failed).rejects.toThrow(/missing\/a\.layer/);
     expect((await next).header.versions).toBe(1);
@@ -98,9 +95,9 @@ describe("the thread that seals", () => {
 
   test("a layer that waits can be withdrawn", async () => {
     const parts = frozen([]).parts();
-    const first = sealer.seal(orderOf(parts, "a.layer"));
+    const first = sealer.run(orderOf(parts, "a.layer"));
     const order = orderOf(parts, "b.layer");
-    const second = sealer.seal(order);
+    const second = sealer.run(order);
     sealer.withdraw(order);
     await expect(second).rejects.toThrow(/withdrawn/);
     await first;
@@ -112,10 +109,10 @@ describe("the thread that seals", () => {
   test("when it dies, all who asked hear of it, it is named, and there is another", async () => {
     const parts = frozen([]).parts();
     const poison = { path: `${directory}/a.layer`, timeline: TIMELINE } as unknown as SealOrder;
-    const asked = [sealer.seal(poison), sealer.seal(orderOf(parts, "b.layer"))];
+    const asked = [sealer.run(poison), sealer.run(orderOf(parts, "b.layer"))];
     for (const { status } of await Promise.allSettled(asked)) expect(status).toBe("rejected");
     expect(crashes).toMatchObject([{ decision: "restart", error: { name: "ThreadDied" } }]);
-    expect((await sealer.seal(orderOf(parts, "b.layer"))).header.versions).toBe(1);
+    expect((await sealer.run(orderOf(parts, "b.layer"))).header.versions).toBe(1);
   });
 });
 
@@ -209,17 +206,17 @@ function sealHere(layer: MemoryLayer, file: string): ReturnType<LayerSealing["fi
 /** A real thread whose answers are held back until they are released. */
 function holding(): {
   readonly open: SealerDeps["open"];
-  readonly told: readonly SealTold[];
+  readonly told: readonly Told[];
   readonly release: () => void;
 } {
-  const told: SealTold[] = [];
+  const told: Told[] = [];
   let hold = true;
-  let hear: Reply<SealTold> | undefined;
+  let hear: Reply<Told> | undefined;
   return {
     told,
     open: (handlers) => {
       hear = { answer: handlers.onTold };
-      const onTold = (one: SealTold): void => {
+      const onTold = (one: Told): void => {
         if (hold) told.push(one);
         else handlers.onTold(one);
       };

@@ -60,10 +60,11 @@ export function faultyFiles(files: LayerFiles, faults: Faults): LayerFiles {
       await files.publish(from, to);
       faults.point(`after the renaming of ${to}`);
     },
-    remove: (path) => {
+    remove: async (path) => {
       faults.point(`before the removal of ${path}`);
-      files.remove(path);
+      await files.remove(path);
     },
+    removeMerges: (directory, number) => files.removeMerges(directory, number),
     evict: (path) => files.evict(path),
     layer: (path, facts) => files.layer(path, facts),
     isVerified: (path) => files.isVerified(path),

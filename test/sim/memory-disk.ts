@@ -10,6 +10,7 @@ import type { LayerFacts, OnOpenChain } from "../../src/store/check-layer.ts";
 import type { LayerFiles, LayerSink, StoredLayer } from "../../src/store/layer-files.ts";
 import type { LayerHeader } from "../../src/store/layer-header.ts";
 import type { WrittenFile } from "../../src/store/layer-writer.ts";
+import { mergeOf } from "../../src/store/merge-order.ts";
 import type { CheckReport, KeyVisitor, LayerCursor } from "../../src/store/object-store.ts";
 import type { VersionVisitor } from "../../src/store/object-store.ts";
 import type { VersionKey } from "../../src/store/run.ts";
@@ -62,7 +63,7 @@ export class MemoryDisk implements LayerFiles {
   }
 
   removeAll(directory: string): void {
-    for (const name of this.names(directory)) this.remove(`${directory}/${name}`);
+    for (const name of this.names(directory)) void this.remove(`${directory}/${name}`);
   }
 
   prepare(directory: string, keep: readonly string[]): void {
@@ -84,10 +85,17 @@ export class MemoryDisk implements LayerFiles {
     return Promise.resolve();
   }
 
-  remove(path: string): void {
+  remove(path: string): Promise<void> {
     const file = this.files.get(path);
     if (file !== undefined) this.removed.set(path, file);
     this.files.delete(path);
+    return Promise.resolve();
+  }
+
+  removeMerges(directory: string, number: number): void {
+    for (const name of this.names(directory)) {
+      if ((mergeOf(name) ?? -1) >= number) this.files.delete(`${directory}/${name}`);
+    }
   }
 
   evict(path: string): Promise<void> {
@@ -223,6 +231,8 @@ class MemoryStoredLayer implements StoredLayer {
     this.versions = facts.versions;
     this.keys = keys;
   }
+
+  distrust(): void {}
 
   visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     const found = this.keys().find((key) => compareKeys(key, { group, block }) === 0);

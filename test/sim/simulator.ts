@@ -15,7 +15,9 @@ import type { Readable } from "../../src/core/request-lsn.ts";
 import type { CatalogChange } from "../../src/store/catalog.ts";
 import type { TimelineEntry } from "../../src/store/catalog-entries.ts";
 import { layersPath } from "../../src/store/data-dir.ts";
-import type { MergeJob } from "../../src/store/merge-job.ts";
+import { MergeJob } from "../../src/store/merge-job.ts";
+import type { BegunMerge } from "../../src/store/merge-order.ts";
+import type { Retained } from "../../src/store/merge-keep.ts";
 import { OpenBudget } from "../../src/store/open-budget.ts";
 import { PageCache } from "../../src/store/page-cache.ts";
 import { PageReader } from "../../src/store/read-page.ts";
@@ -51,6 +53,12 @@ export interface Line {
   readonly sealed: Sealed;
 }
 
+interface Merging {
+  readonly line: Line;
+  readonly begun: BegunMerge;
+  readonly job: MergeJob;
+}
+
 export interface SimulationResult {
   reads: number;
   refused: number;
@@ -73,7 +81,7 @@ export class Simulator {
   private budget = new OpenBudget();
   private cache = new PageCache(64 * PAGE_BYTES);
   protected readonly lines = new Map<TimelineId, Line>();
-  private job: { readonly line: Line; readonly job: MergeJob } | undefined;
+  private job: Merging | undefined;
   protected nowMs = 0;
   private made = 0;
   protected readonly counts = { reads: 0, refused: 0, merges: 0, images: 0, caughtUp: 0 };
@@ -150,7 +158,7 @@ export class Simulator {
     if (kind < 80) return this.catchUp(line, say);
     if (this.job === undefined) {
       say("begin a merge");
-      this.beginMerge(line);
+      await this.beginMerge(line);
     }
     await this.mergeTurns(1 + random.below(20), say);
   }
@@ -194,7 +202,7 @@ export class Simulator {
 
   // ---- merging
 
-  private beginMerge(line: Line): void {
+  private async beginMerge(line: Line): Promise<void> {
     const { random } = this;
     const { tiers } = line.store;
     const family = this.family();
@@ -202,26 +210,48 @@ export class Simulator {
     const to = random.below(Math.max(tiers.length, 1));
     const any = { from: random.below(to + 1), to, reason: "asked" } as const;
     const plan = random.pick([planMerge(tiers, cutoff), mergeAll(tiers), any]);
-    if (plan !== undefined && tiers.length > 0) this.startMerge(line, plan);
+    if (plan !== undefined && tiers.length > 0) await this.startMerge(line, plan);
   }
 
-  private startMerge(line: Line, plan: MergePlan): void {
+  private async startMerge(line: Line, plan: MergePlan): Promise<void> {
     const { random } = this;
+    await this.sealAncestors(line);
     const family = this.family();
     const cutoff = family.cutoff(line.id);
     const pins = family.pins(line.id, (id) => this.ownPins(id)).map(({ lsn }) => lsn);
-    const { store, reader } = line;
     let ms = 0;
-    const job = store.beginMerge({
-      ...{ plan, reader, nowMs: this.nowMs },
-      retained: { cutoff, pins },
-      // Time passes with every look at the clock: turns end in the middle.
-      steadyMs: () => (ms += random.below(3)),
-    });
-    this.job = { line, job };
+    // Time passes with every look at the clock: turns end in the middle.
+    const steadyMs = (): number => (ms += random.below(3));
+    this.begin(line, plan, { cutoff, pins }, steadyMs);
     // A layer that was sealed, and the process died.
     this.noteChains(line);
     line.sealed.mergedAtOnce = Math.max(line.sealed.mergedAtOnce, plan.to - plan.from + 1);
+  }
+
+  /** As another thread would do it: from plain values. */
+  private begin(line: Line, plan: MergePlan, retained: Retained, steadyMs: () => number): void {
+    const { store } = line;
+    const begun = store.beginMerge({ plan, retained, nowMs: this.nowMs });
+    const order = structuredClone(begun.order);
+    const { files } = this.mounted;
+    try {
+      const job = new MergeJob({ order, files, steadyMs, fault: this.faults.point });
+      this.job = { line, begun, job };
+    } catch (error) {
+      begun.giveUp();
+      throw error;
+    }
+  }
+
+  /** A merge looks at nothing that is not sealed. */
+  private async sealAncestors({ store }: Line): Promise<void> {
+    for (;;) {
+      const ancestor = store.unsealedAncestor;
+      if (ancestor === undefined) return;
+      const above = this.lines.get(ancestor.id)!;
+      above.store.freeze(above.model.last as Lsn, LSN_INVALID);
+      await this.seal(above);
+    }
   }
 
   /** Writes pause until compaction has caught up: then reads cost no more than they may. */
@@ -234,7 +264,7 @@ export class Simulator {
       const plan = planMerge(line.store.tiers, this.family().cutoff(line.id));
       if (plan === undefined) break;
       must(merges < MERGES_MAX, () => `compaction goes on for ever: ${plan.reason}`);
-      this.startMerge(line, plan);
+      await this.startMerge(line, plan);
       await this.mergeTurns(TURNS_MAX, say);
     }
     // A branch reads on in its ancestor, in the midst of what was not merged at its branch point.
@@ -250,12 +280,12 @@ export class Simulator {
   private async mergeTurns(turns: number, say: Say): Promise<void> {
     try {
       for (let i = 0; i < turns && this.job !== undefined; i++) {
-        const { job } = this.job;
+        const { job, begun } = this.job;
         const turn = job.step();
         if (turn.kind === "redo") job.give(turn.requests.map(redo));
         else if (turn.kind === "close") await job.closeLayer();
         else if (turn.kind === "written") {
-          job.enter();
+          await begun.enter(structuredClone(turn.merged));
           this.job = undefined;
           this.counts.merges++;
           this.counts.images += job.counts.images;
@@ -263,9 +293,12 @@ export class Simulator {
         }
       }
     } catch (error) {
-      const job = this.job?.job;
+      const { job, begun } = this.job!;
       this.job = undefined;
-      if (error instanceof StoreFull) await job?.abandon();
+      if (error instanceof StoreFull) {
+        await job.abandon();
+        begun.giveUp();
+      }
       throw error;
     }
   }
@@ -350,9 +383,10 @@ export class Simulator {
     if (family.childrenOf(line.id).length > 0) return;
     say("removed");
     if (this.job?.line === line) {
-      const { job } = this.job;
+      const { job, begun } = this.job;
       this.job = undefined;
       await job.abandon();
+      begun.giveUp();
     }
     this.change((change) => change.removeTimeline(line.id));
     line.store.close();
@@ -495,9 +529,7 @@ export class Simulator {
       if (plan === undefined) continue;
       const pins = family.pins(line.id, () => []).map(({ lsn }) => lsn);
       const retained = { cutoff: family.cutoff(line.id), pins };
-      const { store, reader } = line;
-      const job = store.beginMerge({ plan, reader, retained, nowMs: 0, steadyMs: () => 0 });
-      this.job = { line, job };
+      this.begin(line, plan, retained, () => 0);
       await this.mergeTurns(TURNS_MAX, () => undefined);
       assert(this.job === undefined, "a merge ends");
       this.checkSpace(line, pins);

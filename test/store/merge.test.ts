@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { KIND } from "../../src/core/key.ts";
 import { LSN_INVALID, type Lsn } from "../../src/core/lsn.ts";
 import { PAGE_BYTES } from "../../src/core/page.ts";
+import { MergeJob } from "../../src/store/merge-job.ts";
 import { PageCache } from "../../src/store/page-cache.ts";
 import { PageReader, isRedo } from "../../src/store/read-page.ts";
 import type { TimelineStore } from "../../src/store/timeline-store.ts";
@@ -53,19 +54,23 @@ test("an image made while old tiers are merged has nothing of a newer tier in it
     const before = lsns.map((at) => readFirstByte(reader, at));
 
     // Everything at or above 600, which lies in the newest tier, is readable, and so is 480.
-    const job = store.beginMerge({
+    const merge = store.beginMerge({
       plan: { from: 1, to: 2, reason: "asked" },
       retained: { cutoff: 600 as Lsn, pins: [480 as Lsn] },
-      reader,
       nowMs: 0,
-      steadyMs: () => 0,
     });
-    for (let turn = job.step(); turn.kind !== "written"; turn = job.step()) {
+    const { files } = fixture;
+    const job = new MergeJob({
+      ...{ order: merge.order, files, steadyMs: () => 0 },
+      fault: () => undefined,
+    });
+    let turn = job.step();
+    for (; turn.kind !== "written"; turn = job.step()) {
       if (turn.kind === "redo") job.give(turn.requests.map(redo));
       if (turn.kind === "close") await job.closeLayer();
     }
-    job.enter();
-    expect(job.counts.images).toBe(1);
+    await merge.enter(turn.merged);
+    expect(turn.merged.counts.images).toBe(1);
     const after = lsns.map((at) => readFirstByte(new PageReader(store, cache()), at));
     expect(after).toEqual(before);
     await fixture.close();

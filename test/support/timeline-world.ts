@@ -16,6 +16,7 @@ import {
   spawn,
   startSystem,
 } from "../../src/actors/runtime.ts";
+import { type OpenMergeThread, spawnMerger } from "../../src/actors/merger.ts";
 import { type SealerDeps, spawnSealer } from "../../src/actors/sealer.ts";
 import type { TenantMsg } from "../../src/actors/tenant.ts";
 import type { TenantShared } from "../../src/actors/tenant-timelines.ts";
@@ -39,6 +40,7 @@ import { OpenBudget } from "../../src/store/open-budget.ts";
 import { PageCache } from "../../src/store/page-cache.ts";
 import { OpenFiles } from "../../src/store/sealed-file.ts";
 import { CHECKPOINT } from "./control.ts";
+import { mergeInPlace } from "./in-place-thread.ts";
 import { until } from "./replication.ts";
 import { WalBuilder } from "./wal-builder.ts";
 
@@ -76,6 +78,8 @@ export interface WorldOptions {
   readonly restart?: RestartPolicy;
   /** The thread that seals: without it timelines do it in turns of their own. */
   readonly sealer?: SealerDeps["open"];
+  /** The thread that merges: without it the same work is done here. */
+  readonly merger?: OpenMergeThread;
   /** Where backups go: none without it. */
   readonly storage?: ObjectStorage;
   /** How many timelines are kept loaded whether somebody uses them or not. */
@@ -129,6 +133,9 @@ export class TimelineWorld {
     this.shared = {
       backup,
       sealer: open && spawnSealer(this.system.root, { restart: QUICK, open }),
+      merger: spawnMerger(this.system.root, {
+        ...{ restart: QUICK, open: options.merger ?? mergeInPlace },
+      }),
       ...{ dataDir, log, redo, directory: new Directory(), applicationName: "test" },
       ...{ tenantRestart: restart, timelineRestart: restart, receiverRestart: restart },
       files,

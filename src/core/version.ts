@@ -40,6 +40,8 @@ export interface Version {
   holeLength: number;
   /** Memory that holds the payload, from `start`, `length` bytes. */
   bytes: Uint8Array;
+  /** The same memory, where threads share it: `Uint8Array.set` copies from there byte by byte, a view does not. */
+  view?: DataView | undefined;
   start: number;
   length: number;
 }

@@ -4,10 +4,11 @@
 
 import { assert } from "../core/assert.ts";
 import { type Group, KIND, compareGroups } from "../core/key.ts";
-import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
+import type { Lsn } from "../core/lsn.ts";
 import { KeyTable } from "./key-table.ts";
 import type { LayerCursor, VersionVisitor } from "./object-store.ts";
 import { type EntryParts, VersionEntries } from "./version-entries.ts";
+import { VersionOrder } from "./version-order.ts";
 
 /** What a seal needs of a layer. */
 export interface SealSource {
@@ -56,17 +57,18 @@ export function frozenLayer({ bytes, keyCount, entries, slots, groups }: FrozenP
   };
 }
 
-/** Keys in order: groups by the order of their keys, blocks sorted when their group's turn comes. */
+/** Keys in order: groups by the order of their keys, and the blocks of each sorted. */
 export class FrozenCursor implements LayerCursor {
   group: Group;
   block = 0;
   private readonly groups: GroupLookup;
   private readonly keys: KeyTable;
   private readonly entries: VersionEntries;
+  // Groups that have keys, in order; their blocks, sorted; and where a group's begin, one more than groups.
   private readonly order: number[] = [];
   private readonly blocks: Uint32Array;
-  // Where in `blocks` a group's begin; one more than groups.
   private readonly begins: Uint32Array;
+  private readonly versions: VersionOrder;
   private atGroup = -1;
   private at = 0;
   private end = 0;
@@ -86,7 +88,13 @@ export class FrozenCursor implements LayerCursor {
     this.blocks = new Uint32Array(keys.size);
     keys.each((group, block) => (this.blocks[next[group]!++] = block));
     this.begins = begins;
+    for (const id of this.order) this.blocks.subarray(begins[id]!, begins[id + 1]!).sort();
     this.order.sort((x, y) => compareGroups(groups.group(x), groups.group(y)));
+    this.versions = new VersionOrder(entries, keys.size, (show) => {
+      for (const id of this.order) {
+        for (let i = begins[id]!; i < begins[id + 1]!; i++) show(keys.get(id, this.blocks[i]!));
+      }
+    });
     this.group = { kind: KIND.PAGE, a: 0, b: 0, c: 0, d: 0 };
   }
 
@@ -99,7 +107,6 @@ export class FrozenCursor implements LayerCursor {
       }
       this.at = this.begins[id]!;
       this.end = this.begins[id + 1]!;
-      this.blocks.subarray(this.at, this.end).sort();
       this.group = this.groups.group(id);
     }
     this.block = this.blocks[this.at++]!;
@@ -107,7 +114,13 @@ export class FrozenCursor implements LayerCursor {
   }
 
   visit(at: Lsn, visitor: VersionVisitor): boolean {
-    const newest = this.keys.get(this.order[this.atGroup]!, this.block);
-    return this.entries.walk(newest, at, LSN_INVALID, visitor);
+    const { versions, entries } = this;
+    const head = this.keys.get(this.order[this.atGroup]!, this.block);
+    const end = versions.end(head);
+    for (let place = versions.begin(head); place < end; place++) {
+      const entry = versions.entry(place);
+      if (entries.lsnOf(entry) <= at && !visitor(entries.version(entry))) return false;
+    }
+    return true;
   }
 }

@@ -86,8 +86,10 @@ export class RunPacker {
       this.used += 4;
     }
     const { start, length } = version;
-    // Below some 32 bytes a loop beats `set` with a view made for it.
-    if (length < 32) {
+    if (version.view !== undefined) {
+      copyWords(version.view, start, start + length, this.view, this.used);
+    } else if (length < 32) {
+      // Below some 32 bytes a loop beats `set` with a view made for it.
       for (let i = 0; i < length; i++) bytes[this.used + i] = version.bytes[start + i]!;
     } else bytes.set(version.bytes.subarray(start, start + length), this.used);
     this.used += length;
@@ -142,6 +144,7 @@ export class RunReader {
     holeOffset: 0,
     holeLength: 0,
     bytes: this.bytes,
+    view: undefined,
     start: 0,
     length: 0,
   };
@@ -214,6 +217,14 @@ export class RunReader {
       assert(scale < 2 ** 56, "I4: a run with a valid checksum holds short numbers");
     }
   }
+}
+
+/** Copies [from, to) of one view to `put` in another; neither need be aligned. */
+function copyWords(source: DataView, from: number, to: number, target: DataView, put: number) {
+  let at = from;
+  const shift = put - from;
+  for (; to - at >= 4; at += 4) target.setInt32(at + shift, source.getInt32(at, true), true);
+  for (; at < to; at++) target.setUint8(at + shift, source.getUint8(at));
 }
 
 function setLsn(view: DataView, at: number, lsn: number): void {

@@ -47,8 +47,8 @@ export class TenantBackup {
   }
 
   /** Why this server may not write the tenant's backup; undefined: as far as is known it may. */
-  get fenced(): string | undefined {
-    return this.fence?.message;
+  get fenced(): BackupFenced | undefined {
+    return this.fence;
   }
 
   /** The generation that this server writes with. Rejects with BackupFenced, ObjectError, ManifestUnusable. */
@@ -79,19 +79,20 @@ export class TenantBackup {
     });
   }
 
+  /** Reads who has the tenant now: a server that writes nothing finds out, too, that it was replaced. */
+  async look(): Promise<void> {
+    await this.inTurn(() => this.fresh()).catch(() => undefined); // `fenced` says what counts of it
+  }
+
   /** To remove timelines: as it is now, whatever is known of it. Rejects as generation() does. */
   async owner(): Promise<Owner> {
-    const fresh = async (): Promise<Known> => {
-      this.known = undefined;
-      return this.open();
-    };
     const generation = await this.generation();
     return {
       generation,
-      verify: () => this.inTurn(async () => void (await fresh())),
+      verify: () => this.inTurn(async () => void (await this.fresh())),
       unlist: (isGone) =>
         this.inTurn(async () => {
-          const { manifest } = await fresh();
+          const { manifest } = await this.fresh();
           const timelines = manifest.timelines.filter((id) => !isGone(id));
           if (timelines.length === manifest.timelines.length) return;
           await this.write({ ...manifest, timelines });
@@ -108,6 +109,11 @@ export class TenantBackup {
       if (error instanceof BackupFenced) this.fence ??= error;
     });
     return next;
+  }
+
+  private fresh(): Promise<Known> {
+    this.known = undefined;
+    return this.open();
   }
 
   private async open(): Promise<Known> {

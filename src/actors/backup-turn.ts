@@ -2,7 +2,7 @@
 // the manifest that names it and the layers that are there already, then what no manifest names any
 // more is deleted. Runs in the uploader; whatever it throws leaves the last manifest as it was.
 
-import { BackupFenced, checkManifest } from "../core/backup/fence.ts";
+import { BackupFenced, checkManifest, manifestTaken } from "../core/backup/fence.ts";
 import { type WalObject, uploadedLsn } from "../core/backup/manifest.ts";
 import { manifestName, timelinePrefix } from "../core/backup/names.ts";
 import { type BackupFacts, nextManifest, walToPut } from "../core/backup/plan.ts";
@@ -137,10 +137,7 @@ async function write(
       const message = `${name} has changed by a write of this server that came late; it goes on from there`;
       throw new ObjectError("unavailable", message, error);
     }
-    const fence = new BackupFenced(
-      `another server has written the manifest of timeline ${timeline}: tenant ${tenant} was attached ` +
-        `elsewhere; stop this server, or attach the tenant here anew`,
-    );
+    const fence = manifestTaken(tenant, timeline);
     of.endWith(fence);
     throw fence;
   }

@@ -3,20 +3,34 @@
 
 import type { TimelineId } from "../core/ids.ts";
 import { parseTimelineId } from "../core/ids.ts";
-import { BACKUP_RETRY_MS } from "../core/limits.ts";
+import { BACKUP_RETRY_MS, DELETE_TOLD_MS_MAX, OWNER_LOOK_MS } from "../core/limits.ts";
 import type { Catalog, CatalogChange } from "../store/catalog.ts";
 import { StoreFull, errorText } from "../store/store-errors.ts";
 import { isOver, removeTimelineObjects } from "./backup-remove.ts";
 import { attachmentOf } from "./backup-tenant.ts";
+import { after } from "./runtime.ts";
 import type { TenantState } from "./tenant-timelines.ts";
 
 const SETTING = "backup-removing";
 
-/** The removal of objects in one life of a tenant. */
+/** The removal of objects in one life of a tenant, and who may do it. */
 export class Removal {
   running = false;
   /** Steady ms. */
   dueMs = 0;
+  /** When it is looked next who has the tenant; 0: not yet planned. */
+  lookDueMs = 0;
+}
+
+/** Now and then: a server that writes nothing finds out, too, that another one has the tenant. */
+export function lookWhoHasIt({ handle, shared, removal }: TenantState): void {
+  const { backup, clock } = shared;
+  const nowMs = clock.steadyMs();
+  if (backup === undefined || nowMs < removal.lookDueMs) return;
+  const first = removal.lookDueMs === 0;
+  removal.lookDueMs = nowMs + OWNER_LOOK_MS * (0.5 + clock.chance() / 2);
+  if (first || attachmentOf(handle.catalog) === undefined) return;
+  void backup.tenant(handle.id, handle.catalog).look();
 }
 
 /** Timelines that are deleted and whose objects may still be there. */
@@ -36,6 +50,26 @@ export function noteRemoved(
   if (attachmentOf(catalog) === undefined) return; // never backed up
   change.putSetting(SETTING, [...new Set([...removingOf(catalog), ...ids])]);
   for (const id of ids) shared.backup?.removing.add(id);
+}
+
+/** Takes what the catalog has no more from the tenant's list. The reason why that is not so yet; never rejects. */
+export async function tellBackup({ handle, shared }: TenantState): Promise<string | undefined> {
+  const { backup } = shared;
+  const { id, catalog } = handle;
+  if (backup === undefined || attachmentOf(catalog) === undefined) return undefined;
+  const next = "it is tried again, and until then an attach elsewhere brings it back";
+  let cancel = (): void => {};
+  const late = new Promise<string>((resolve) => {
+    cancel = after(DELETE_TOLD_MS_MAX, () => resolve(`object storage does not answer; ${next}`));
+  });
+  const told = backup
+    .tenant(id, catalog)
+    .list()
+    .then(
+      () => undefined,
+      (error: unknown) => (isOver(error) ? errorText(error) : `${errorText(error)}; ${next}`),
+    );
+  return Promise.race([told, late]).finally(cancel);
 }
 
 /** Begins, or goes on after a crash or a failure. */

@@ -1,6 +1,7 @@
 // Deletes timelines: their actors end first, then one catalog transaction makes them gone, then their
 // files go, and their objects (tenant-objects.ts). A crash before the transaction deletes nothing, one
-// after it leaves directories that are removed when the tenant is opened again.
+// after it leaves directories that are removed when the tenant is opened again. It is acknowledged when the
+// tenant's list in object storage has them no more: a machine that takes the tenant over brings none back.
 
 import type { AdminError } from "../core/admin-error.ts";
 import { Family } from "../core/gc.ts";
@@ -10,7 +11,7 @@ import { timelineReads } from "../io/meters.ts";
 import { removeDirectoryLater, timelinePath } from "../store/data-dir.ts";
 import { StoreFailed, StoreFull, errorText } from "../store/store-errors.ts";
 import type { Reply } from "./runtime.ts";
-import { noteRemoved } from "./tenant-objects.ts";
+import { noteRemoved, tellBackup } from "./tenant-objects.ts";
 import { type TenantState, adopt } from "./tenant-timelines.ts";
 
 /** Answers the names of what was deleted, or why nothing was. */
@@ -34,7 +35,12 @@ export function removeTimelines(
   }
   const ids = family.descendants(id);
   remove(state, ids).then(
-    (names) => reply.answer(ok(names)),
+    async (names) => {
+      const untold = await tellBackup(state);
+      if (untold === undefined) return reply.answer(ok(names));
+      const message = `${names.map((name) => `"${name}"`).join(", ")}: deleted here, but not in the backup: ${untold}`;
+      reply.answer(err({ kind: "unavailable", message }));
+    },
     (error: unknown) => {
       if (error instanceof StoreFailed) shared.onFatal(error);
       shared.log.error({ err: error }, `"${entry.name}" could not be deleted`);

@@ -23,7 +23,7 @@ import { StoreCorrupt, StoreFailed, StoreFull, errorText } from "../store/store-
 import type { TenantHandle, TimelineHandle } from "./directory.ts";
 import type { ActorRef, ActorSpec, Reply } from "./runtime.ts";
 import { type BranchRequest, branch } from "./tenant-branch.ts";
-import { Removal, objectsRemoved, removeObjects } from "./tenant-objects.ts";
+import { Removal, lookWhoHasIt, objectsRemoved, removeObjects } from "./tenant-objects.ts";
 import { removeTimelines } from "./tenant-remove.ts";
 import { type TenantShared, type TenantState, adopt, adoptAll } from "./tenant-timelines.ts";
 
@@ -210,6 +210,7 @@ function receive(state: TenantState, msg: TenantMsg): void {
       return;
     case "tick":
       removeObjects(state);
+      lookWhoHasIt(state);
       for (const { ref } of state.handle.timelines.values()) ref.tell(msg);
       return;
     case "objects-removed":

@@ -1,5 +1,6 @@
 // The backup part of one life of a timeline, and what is shown of it.
 
+import type { BackupFenced } from "../core/backup/fence.ts";
 import type { LayerObject } from "../core/backup/manifest.ts";
 import type { Lsn } from "../core/lsn.ts";
 import type { Result } from "../core/result.ts";
@@ -38,7 +39,7 @@ export class TimelineBackup {
   dueMs = 0;
   layerDueMs = 0;
   failure: string | undefined;
-  fenced: string | undefined;
+  fenced: BackupFenced | undefined;
   /** What a scrub wants deleted; `begun`: a turn knows of it. */
   purge: Purge | undefined;
   /** What the last turn saw: nothing to do while it is all the same. */

@@ -17,7 +17,7 @@ import { timelineEntryOf } from "./timeline-load.ts";
 import type { BackupFacts, Purge } from "./timeline-backup-state.ts";
 import { cutoffOf } from "./timeline-pins.ts";
 import { layerHeats, seedHeats } from "./timeline-residence.ts";
-import type { TimelineState } from "./timeline-state.ts";
+import { type TimelineState, publish } from "./timeline-state.ts";
 import { upload } from "./uploader.ts";
 
 /** Once a second, and when WAL became durable: begins what is due. */
@@ -25,6 +25,9 @@ export function backupTick(state: TimelineState): void {
   const { deps, wal, backup } = state;
   if (deps.backup === undefined || wal === undefined) return;
   if (state.phase.kind !== "active" || backup.fenced !== undefined) return;
+  // Another timeline of the tenant has met whoever has it now.
+  const { fenced } = deps.backup.tenant(deps.tenantId, deps.catalog);
+  if (fenced !== undefined) return end(state, fenced);
   if (deps.backup.removing.has(deps.timelineId)) return; // the one before that had this id
   const nowMs = deps.clock.steadyMs();
   if (!backup.uploading && nowMs >= backup.layerDueMs) uploadNext(state, deps.backup);
@@ -146,7 +149,7 @@ export function purgeObjects(
 ): void {
   const { deps, backup } = state;
   if (deps.backup === undefined || backup.purge !== undefined || backup.fenced !== undefined) {
-    return reply.answer(err(backup.fenced ?? "another scrub is deleting"));
+    return reply.answer(err(backup.fenced?.message ?? "another scrub is deleting"));
   }
   backup.purge = { names, reply, begun: false };
   backupTick(state);
@@ -172,15 +175,32 @@ function annotate({ deps, wal }: TimelineState, layers: readonly LayerEntry[]): 
   wal!.store.map.annotate(found);
 }
 
-function failed({ deps, backup }: TimelineState, error: unknown): void {
+/** This server may not write the backup any more; nor take in WAL, when somebody else does. */
+function end(state: TimelineState, fence: BackupFenced): void {
+  const { deps, backup } = state;
+  const { message: reason, how } = fence;
+  backup.fenced = fence;
+  deps.log.error({ reason }, "the backup has ended: this server may not write it");
+  if (how === "taken") {
+    state.inlet.end(timelineEntryOf(deps.catalog, deps.timelineId).source, reason);
+  }
+  publish(state);
+}
+
+/** Why the timeline takes in no WAL here: another server has its tenant. */
+export function takenOver({ deps, backup }: TimelineState): string | undefined {
+  const fence = backup.fenced ?? deps.backup?.tenant(deps.tenantId, deps.catalog).fenced;
+  return fence?.how === "taken" ? fence.message : undefined;
+}
+
+function failed(state: TimelineState, error: unknown): void {
+  const { deps, backup } = state;
   const reason = errorText(error);
   backup.known = undefined; // what was written is read again
   backup.seen = [];
   backup.dueMs = deps.clock.steadyMs() + BACKUP_RETRY_MS;
   if (error instanceof BackupFenced) {
-    backup.fenced = reason;
-    deps.log.error({ reason }, "the backup has ended: this server may not write it");
-    return;
+    return end(state, error);
   }
   if (backup.failure !== reason) deps.log.warn({ reason }, "the backup fails; it is tried again");
   backup.failure = reason;
@@ -246,7 +266,7 @@ export function backupFacts({ deps, backup, wal }: TimelineState): BackupFacts |
   const { durable, uploaded } = wal.positions;
   const named = new Set(backup.known?.manifest?.layers.map(({ file }) => file));
   const waiting = wal.store.map.layers.filter(({ entry }) => !named.has(entry.file));
-  const bad = backup.fenced ?? backup.failure;
+  const bad = backup.fenced?.message ?? backup.failure;
   const from = Math.max(uploaded, timelineEntryOf(deps.catalog, deps.timelineId).baseLsn);
   return {
     state: backup.fenced !== undefined ? "fenced" : bad === undefined ? "backing-up" : "failing",

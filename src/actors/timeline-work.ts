@@ -5,7 +5,7 @@ import type { Lsn } from "../core/lsn.ts";
 import { err, ok } from "../core/result.ts";
 import { StoreFailed, errorText } from "../store/store-errors.ts";
 import { letGoBelow } from "./backup.ts";
-import { backupTick } from "./timeline-backup.ts";
+import { backupTick, takenOver } from "./timeline-backup.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import type { TimelineMsg, ToldPositions } from "./timeline-messages.ts";
 import { expire, wake } from "./timeline-readers.ts";
@@ -18,7 +18,10 @@ export function connect(state: TimelineState): void {
   const { deps } = state;
   const entry = timelineEntryOf(deps.catalog, deps.timelineId);
   deps.directory.publish(deps.tenantId, deps.timelineId, { entry });
-  if (state.phase.kind === "active") state.inlet.connect(entry.source);
+  if (state.phase.kind !== "active") return publish(state);
+  const taken = takenOver(state);
+  if (taken === undefined) state.inlet.connect(entry.source);
+  else state.inlet.end(entry.source, taken);
   publish(state);
 }
 
@@ -31,6 +34,8 @@ export function attach(
   if (wal === undefined || state.phase.kind !== "active") {
     return msg.reply.answer(err("the timeline does not take in WAL now"));
   }
+  const taken = takenOver(state);
+  if (taken !== undefined) return msg.reply.answer(err(taken));
   const counts = inlet.attach(msg.receiver, () => {
     const { tli, systemId } = timelineEntryOf(deps.catalog, deps.timelineId);
     msg.reply.answer(ok({ lsn: wal.intake.position, tli, systemId }));

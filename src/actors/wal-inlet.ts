@@ -14,7 +14,12 @@ import { type ActorRef, spawn } from "./runtime.ts";
 import type { TimelineMsg, ToldPositions, WalProgressMsg } from "./timeline-messages.ts";
 import type { TimelineDeps } from "./timeline-state.ts";
 import type { Taken, TimelineWal } from "./timeline-wal.ts";
-import { type WalReceiverMsg, type WalReceiverStatus, walReceiver } from "./wal-receiver.ts";
+import {
+  type WalReceiverMsg,
+  type WalReceiverStatus,
+  refusedStatus,
+  walReceiver,
+} from "./wal-receiver.ts";
 
 type WalMsg = Extract<TimelineMsg, { kind: "wal" }>;
 
@@ -81,6 +86,15 @@ export class WalInlet {
       },
     });
     this.child = spawn(timeline.scope, spec);
+  }
+
+  /** Ends the connection for good, or begins none: upstream hears no more of what is durable here. */
+  end(source: WalSource | undefined, reason: string): void {
+    const { status } = this;
+    this.receiver?.tell({ kind: "wal-refused", reason, retry: false });
+    this.stop();
+    this.source = source?.kind;
+    if (source !== undefined) this.status = refusedStatus(status, reason);
   }
 
   /** Ends the connection; what has waited is forgotten (it will be sent again). */

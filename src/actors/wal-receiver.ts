@@ -6,7 +6,7 @@
 // small WAL messages then travel to the timeline as one.
 
 import { REPLICATION_CONNECT_MS_MAX, WAL_JOIN_BYTES } from "../core/limits.ts";
-import { Lsn } from "../core/lsn.ts";
+import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import type { Result } from "../core/result.ts";
 import { stepReceiver, wakeAfterMs } from "../core/wal-receiver.ts";
@@ -47,8 +47,8 @@ export interface WalReceiverOptions {
 
 export interface WalReceiverStatus {
   readonly connection: "connecting" | "streaming" | "backing-off" | "refused";
-  /** Without password. */
-  readonly conninfo: string;
+  /** Without password; undefined: it has not begun. */
+  readonly conninfo: string | undefined;
   readonly reconnects: number;
   /** Of the current stream; Unix ms. */
   readonly streamingSinceMs: number | undefined;
@@ -339,3 +339,13 @@ function describe({ machine, options }: State): WalReceiverStatus {
     reason: phase.kind === "refused" ? phase.reason : machine.lastError,
   };
 }
+
+/** Of a source that is not to be connected to any more, after what was known of it. */
+export const refusedStatus = (
+  before: WalReceiverStatus | undefined,
+  reason: string,
+): WalReceiverStatus => ({
+  ...{ conninfo: undefined, reconnects: 0, lastMessageMs: undefined },
+  ...{ received: undefined, flushed: LSN_INVALID, ...before },
+  ...{ connection: "refused", streamingSinceMs: undefined, lagBytes: undefined, ends: [], reason },
+});

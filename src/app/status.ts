@@ -119,10 +119,16 @@ function layerTraffic({ eviction, fetcher, warmUps }: Backup): NonNullable<Statu
   };
 }
 
-/** Tenants that cannot be opened, WAL that waits (a full disk) or comes no more (a source that refuses), merges that fail. */
+/** Tenants that cannot be opened or may not be backed up, WAL that waits (a full disk) or comes no more (a source that refuses), merges that fail. */
 function alarmsOf({ tenants, unusable }: Directory): readonly string[] {
   const alarms = [...unusable].map(([id, why]) => `tenant ${id}: ${why}`);
-  for (const { timelines } of tenants.values()) {
+  for (const { id, timelines } of tenants.values()) {
+    for (const { backup } of timelines.values()) {
+      const { state, reason } = backup?.() ?? {};
+      if (state !== "fenced") continue;
+      alarms.push(`tenant ${id}: its backup has ended: ${reason}`);
+      break;
+    }
     for (const { entry, facts, merge } of timelines.values()) {
       const { stalled, phase, receiver } = facts;
       const lost = receiver?.connection === "refused" ? receiver.reason : undefined;

@@ -305,6 +305,10 @@ export const OBJECT_REST_MS = 10_000;
 /** Connecting to object storage, and silence on a connection, ms. */
 export const OBJECT_CONNECT_MS_MAX = 5_000;
 export const OBJECT_SILENCE_MS_MAX = 20_000;
+/** A tenant's server looks at least this often, ms, whether the tenant was attached to another one: when it uploads it finds out at once. One small read. */
+export const OWNER_LOOK_MS = 60_000;
+/** Deleting a timeline waits at most this long, ms, for object storage to hear of it: a call with its retries, and some more. */
+export const DELETE_TOLD_MS_MAX = 15_000;
 /** Objects of WAL that one turn of a timeline's backup puts: at most 64 MiB, a second or two. */
 export const BACKUP_WAL_PIECES_MAX = 4;
 /** Parts of a WAL segment in object storage; one more, and all are put again as one. A segment is then sent about twice, and restoring has few objects to get. */

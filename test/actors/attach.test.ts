@@ -119,7 +119,6 @@ test("the server that had the tenant before is fenced before it calls anything u
   const names = new Set(storage.names);
   t.addPages(5, 50);
   receiver.sendFrom(t.wal, before);
-  await receiver.untilDurable(t.wal.end);
   const fenced = () => t.world.lines.find(({ msg }) => /may not write it/.test(msg));
   const { reason } = await until("it is fenced", fenced);
   expect(reason).toMatch(/written the manifest|attached to another server/);
@@ -128,6 +127,48 @@ test("the server that had the tenant before is fenced before it calls anything u
   for (const name of names) expect(storage.names).toContain(name);
   expect(await world.fill(4)).toBe(104);
   expect(uploadedOf(world)).toBeGreaterThanOrEqual(0);
+
+  // It takes in no WAL any more, says so, and tells its source nothing; what it has is read.
+  expect(receiver.refused).toMatchObject({ reason, retry: false });
+  const { received } = t.world.main.facts.positions;
+  const told = receiver.told.length;
+  const after = t.wal.end;
+  t.addPages(5, 60);
+  receiver.sendFrom(t.wal, after);
+  expect(await receiver.attach()).toEqual({ ok: false, error: reason });
+  expect(t.world.main.facts.positions.received).toBe(received);
+  expect(receiver.told).toHaveLength(told);
+  expect([104, 54]).toContain(await t.world.fill(4));
+});
+
+test("a server that has nothing to upload finds out, too, that it was replaced", async () => {
+  const storage = new MemoryStorage();
+  await backedUp(t, storage);
+  const { entry } = t.world.main;
+  const source = { kind: "primary", conninfo: "host=127.0.0.1 port=1", slot: "s" } as const;
+  t.world.tenant.catalog.change((change) => change.putTimeline({ ...entry, source }));
+  t.world.main.ref.tell({ kind: "source-changed" });
+  await until("nothing is left to be uploaded", async () => {
+    const { manifest } = await readManifest(storage, TENANT, MAIN);
+    const { layersWaiting, lagBytes } = t.world.main.backup!()!;
+    const named = manifest!.timeline.source !== undefined && manifest!.garbage.length === 0;
+    return named && layersWaiting + lagBytes === 0;
+  });
+  await attached(storage);
+  const { catalog } = t.world.tenant;
+  const { backup } = t.world.shared;
+  await backup!.tenant(TENANT, catalog).look();
+  const isFenced = () => t.world.main.backup!()?.state === "fenced";
+  await until("it is fenced", isFenced);
+  const { receiver } = t.world.main.facts;
+  expect(receiver).toMatchObject({ connection: "refused", ends: [] });
+  expect(receiver!.reason).toMatch(
+    /attached to another server since .*; stop this one, or take it/,
+  );
+  // It stays so, whatever is said of where WAL comes from.
+  t.world.main.ref.tell({ kind: "source-changed" });
+  await t.world.ask((reply) => ({ kind: "wake", reply }));
+  expect(t.world.main.facts.receiver).toMatchObject({ connection: "refused" });
 });
 
 test("a tenant that is not there, and one that is here already, are refused", async () => {

@@ -24,7 +24,7 @@ import {
 } from "../support/postgres.ts";
 import { shutdownEnd } from "../support/shutdown-end.ts";
 import { type BackupPlace, type PlaceKind, openPlace } from "./backup-place.ts";
-import { type Comparison, compareCluster, noComparison } from "./compare.ts";
+import { type Comparison, addComparison, compareCluster, noComparison } from "./compare.ts";
 import { Journal, missingRows } from "./journal.ts";
 import { Pgbench, initPgbench } from "./load.ts";
 import { type Branch, Mischief } from "./mischief.ts";
@@ -94,6 +94,12 @@ interface Truth {
   readonly archive: string;
   /** Where the base backup is consistent. */
   readonly from: Lsn;
+}
+
+interface Look {
+  readonly name: string;
+  readonly truth: Truth;
+  readonly lsn: Lsn;
 }
 
 export class BackupRounds {
@@ -241,6 +247,8 @@ export class BackupRounds {
     }
     if (timelines.some(fenced)) report.fencings++;
     else this.note("the server that was replaced is not fenced");
+    // It lets go of the primary's slot, alive as it is.
+    await this.other.reached(FOLLOWED, ({ source }) => source.connection === "streaming");
     await server.kill();
   }
 
@@ -266,9 +274,9 @@ export class BackupRounds {
     const { mischief, report, server } = this;
     const timelines = await server.client.of(this.tenant).timelines();
     const names = timelines.map(({ name }) => name).filter((name) => name !== SERVED);
-    // A deletion counts with the next manifest; a branch with its first one.
+    // A deletion counts when it is acknowledged; a branch with its first manifest.
     const lasts = ({ name, known }: Branch): boolean =>
-      known === "there" && watch.of(name) !== undefined;
+      known === "gone" || watch.of(name) !== undefined;
     for (const wrong of mischief.settle(names, lasts)) {
       report.wrongBranches++;
       this.note(wrong);
@@ -281,24 +289,31 @@ export class BackupRounds {
     }
   }
 
+  /** The two clusters side by side: each recovers PostgreSQL's own account of one. */
   private async look(watch: UploadedWatch): Promise<void> {
     const { random, looks } = this.options;
     await this.gatherWal();
-    for (const [name, truth] of [
-      [FOLLOWED, this.primaryTruth],
-      [SERVED, this.computeTruth],
-    ] as const) {
-      const { last, sample } = watch.of(name) ?? { sample: [] };
-      if (last === undefined) this.note(`"${name}": nothing was called uploaded`);
-      const lsns = last === undefined ? [] : [last];
-      if (sample.length > 0 && looks === undefined) lsns.push(random.pick(sample));
-      for (const lsn of lsns) if (lsn >= truth.from) await this.compare(name, truth, lsn);
-    }
+    const primary = this.toLookAt(watch, FOLLOWED, this.primaryTruth);
+    const compute = this.toLookAt(watch, SERVED, this.computeTruth);
     const there = this.survivors();
-    if (there.length === 0 || looks !== undefined) return;
-    const { name, lsn } = random.pick(there);
-    await this.compare(name, this.primaryTruth, lsn);
-    this.report.branchesCompared++;
+    if (there.length > 0 && looks === undefined) {
+      primary.push({ ...random.pick(there), truth: this.primaryTruth });
+      this.report.branchesCompared++;
+    }
+    const each = async (all: readonly Look[]): Promise<void> => {
+      for (const { name, truth, lsn } of all) await this.compare(name, truth, lsn);
+    };
+    await Promise.all([each(primary), each(compute)]);
+  }
+
+  /** What was called uploaded last, and one moment before. */
+  private toLookAt(watch: UploadedWatch, name: string, truth: Truth): Look[] {
+    const { random, looks } = this.options;
+    const { last, sample } = watch.of(name) ?? { sample: [] };
+    if (last === undefined) this.note(`"${name}": nothing was called uploaded`);
+    const lsns = last === undefined ? [] : [last];
+    if (sample.length > 0 && looks === undefined) lsns.push(random.pick(sample));
+    return lsns.filter((lsn) => lsn >= truth.from).map((lsn) => ({ name, truth, lsn }));
   }
 
   /** The segments that are not archived yet go beside those that are. */
@@ -326,20 +341,23 @@ export class BackupRounds {
       return;
     }
     const boundary = await recordBoundary(truth.archive, lsn);
-    const dir = await recover(truth.base, truth.archive, boundary, this.home, QUIET);
+    const home = `${truth.base}-look`;
+    fs.mkdirSync(home, { recursive: true });
+    giveToPostgres(home);
+    const dir = await recover(truth.base, truth.archive, boundary, home, QUIET);
     await this.compareWith(dir, timeline, lsn);
   }
 
   private async compareWith(dir: string, timeline: string, lsn: Lsn): Promise<void> {
     const { report, server } = this;
     const { tenant_id: tenant, timeline_id: id } = await this.served(timeline);
-    const before = { compared: report.compared, different: report.different };
-    await compareCluster(dir, { port: server.port, tenant, timeline: id }, lsn, report);
+    const found = noComparison();
+    await compareCluster(dir, { port: server.port, tenant, timeline: id }, lsn, found);
+    addComparison(report, found);
     report.lsnsCompared++;
-    const pages = report.compared - before.compared;
-    const different = report.different - before.different;
+    const { compared, different } = found;
     const where = `"${timeline}" at ${Lsn.format(lsn)}`;
-    this.options.say(`${where}: ${pages} pages compared, ${different} different`);
+    this.options.say(`${where}: ${compared} pages compared, ${different} different`);
   }
 
   private served(timeline: string): Promise<TimelineInfo> {

@@ -41,6 +41,21 @@ export const noComparison = (): Comparison => ({
   examples: [],
 });
 
+/** Adds `found` to `sum`. */
+export function addComparison(sum: Comparison, found: Comparison): void {
+  for (const key of [
+    "relations",
+    "compared",
+    "equal",
+    "maskedEqual",
+    "vmNotLogged",
+    "different",
+  ] as const) {
+    sum[key] += found[key];
+  }
+  sum.examples.push(...found.examples.slice(0, EXAMPLES_MAX));
+}
+
 export interface Served {
   readonly port: number;
   readonly tenant: string;

@@ -23,13 +23,13 @@ import {
   startPostgres,
 } from "../support/postgres.ts";
 import { shutdownEnd } from "../support/shutdown-end.ts";
-import { type BackupPlace, type PlaceKind, openPlace } from "./backup-place.ts";
+import { type BackupPlace, MASTER_KEY, type PlaceKind, openPlace } from "./backup-place.ts";
+import { type Look, type Truth, baseBackup, gatherWal, recoveredTo } from "./backup-truth.ts";
 import { type Comparison, addComparison, compareCluster, noComparison } from "./compare.ts";
 import { Journal, missingRows } from "./journal.ts";
 import { Pgbench, initPgbench } from "./load.ts";
 import { type Branch, Mischief } from "./mischief.ts";
-import { recordBoundary } from "./record-boundary.ts";
-import { at, recover } from "./recover.ts";
+import { at } from "./recover.ts";
 import type { RoundsOptions } from "./rounds-program.ts";
 import { ServerUnderTest } from "./server.ts";
 import { UploadedWatch } from "./uploaded-watch.ts";
@@ -45,8 +45,8 @@ const POLL_MS = 50;
 const NOTICED_MS = 300;
 /** Its commits are not acknowledged before object storage has them. */
 const UPLOADED_COMMITS = "?options=-c%20synchronous_commit%3Dremote_apply";
-/** Recovered clusters run beside the live ones: on no port. */
-const QUIET = { listen_addresses: "", synchronous_standby_names: "", shared_buffers: "32MB" };
+/** From this round on there is a master key: what the rounds before have left in the clear is read, what is new is encrypted. */
+const ENCRYPTED_FROM = 3;
 
 export interface BackupOptions extends RoundsOptions {
   /** pgbench's scale: 1,640 pages each. */
@@ -60,8 +60,9 @@ export interface BackupOptions extends RoundsOptions {
 
 export interface BackupReport extends Comparison {
   rounds: number;
-  /** Rounds in which two servers had the tenant. */
+  /** Rounds in which two servers had the tenant, and whose backup was encrypted. */
   fencings: number;
+  encrypted: number;
   /** LSNs at which everything was compared, and those below the cutoff, where nothing is readable. */
   lsnsCompared: number;
   lsnsLetGo: number;
@@ -84,28 +85,15 @@ export interface BackupReport extends Comparison {
 export const isSound = (r: BackupReport): boolean =>
   r.compared > 0 &&
   r.acknowledged > 0 &&
+  (r.rounds < ENCRYPTED_FROM || r.encrypted > 0) &&
   [r.different, r.wentBack, r.wrongBranches, r.lostCommits, r.checkProblems, r.failures].every(
     (count) => count === 0,
   );
 
-/** PostgreSQL's own account of a timeline: a base backup, and WAL from there on. */
-interface Truth {
-  readonly base: string;
-  readonly archive: string;
-  /** Where the base backup is consistent. */
-  readonly from: Lsn;
-}
-
-interface Look {
-  readonly name: string;
-  readonly truth: Truth;
-  readonly lsn: Lsn;
-}
-
 export class BackupRounds {
   readonly report: BackupReport = {
     ...noComparison(),
-    ...{ rounds: 0, fencings: 0, lsnsCompared: 0, lsnsLetGo: 0, branchesCompared: 0 },
+    ...{ rounds: 0, fencings: 0, encrypted: 0, lsnsCompared: 0, lsnsLetGo: 0, branchesCompared: 0 },
     ...{ wentBack: 0, wrongBranches: 0, acknowledged: 0, lostCommits: 0, checkProblems: 0 },
     ...{ failures: 0, done: {} },
   };
@@ -145,7 +133,7 @@ export class BackupRounds {
       },
     });
     await initPgbench(this.primary.port, scale);
-    const base = await this.baseBackup("primary", this.primary.port);
+    const base = await baseBackup(this.home, "primary", this.primary.port);
     this.primaryTruth = { base, archive, from: await this.endOf(this.primary.uri) };
     await server.start();
     await server.done(await server.client.follow({ conninfo: this.primary.uri, name: FOLLOWED }));
@@ -163,13 +151,6 @@ export class BackupRounds {
     say(`following "${FOLLOWED}", compute on "${SERVED}", pgbench on both`);
   }
 
-  private async baseBackup(name: string, port: number): Promise<string> {
-    const dir = path.join(this.home, name);
-    fs.rmSync(dir, { recursive: true, force: true });
-    await runPg("pg_basebackup", [...at(port), "-D", dir, "-X", "none", "-c", "fast"]);
-    return dir;
-  }
-
   private async endOf(uri: string): Promise<Lsn> {
     return Lsn.parse(await valueOf(uri, "SELECT pg_current_wal_insert_lsn()"));
   }
@@ -180,7 +161,7 @@ export class BackupRounds {
     this.compute = await bootOn(this.server, SERVED, "synchronous", "full-copy");
     const { port, uri, dir } = this.compute;
     if (this.life === 1) await initPgbench(port, this.options.scale);
-    const base = await this.baseBackup("compute", port);
+    const base = await baseBackup(this.home, "compute", port);
     this.computeTruth = { base, archive: path.join(dir, "pg_wal"), from: await this.endOf(uri) };
     const table = `journal_${this.life}`;
     this.journal = await Journal.start(uri + UPLOADED_COMMITS, 2, table);
@@ -191,6 +172,10 @@ export class BackupRounds {
   async round(number: number): Promise<void> {
     const { random, say, rounds } = this.options;
     const { mischief, report } = this;
+    if (number >= ENCRYPTED_FROM) {
+      this.server.environment = { ...this.place.environment, ...MASTER_KEY };
+      report.encrypted++;
+    }
     // The second one, or the only one.
     const isFencing = number === Math.min(2, rounds);
     const watch = new UploadedWatch(this.server, random);
@@ -292,7 +277,7 @@ export class BackupRounds {
   /** The two clusters side by side: each recovers PostgreSQL's own account of one. */
   private async look(watch: UploadedWatch): Promise<void> {
     const { random, looks } = this.options;
-    await this.gatherWal();
+    await gatherWal(this.primary, this.primaryTruth.archive);
     const primary = this.toLookAt(watch, FOLLOWED, this.primaryTruth);
     const compute = this.toLookAt(watch, SERVED, this.computeTruth);
     const there = this.survivors();
@@ -316,19 +301,6 @@ export class BackupRounds {
     return lsns.filter((lsn) => lsn >= truth.from).map((lsn) => ({ name, truth, lsn }));
   }
 
-  /** The segments that are not archived yet go beside those that are. */
-  private async gatherWal(): Promise<void> {
-    const from = path.join(this.primary.dataDir, "pg_wal");
-    // Behind whatever was uploaded: recovery stops at a record.
-    await this.primary.sql("SELECT pg_switch_wal()");
-    const names = fs.readdirSync(from).filter((name) => /^[0-9A-F]{24}$/.test(name));
-    const archived = new Set(fs.readdirSync(path.join(from, "archive_status")));
-    for (const name of names.filter((one) => !archived.has(`${one}.done`))) {
-      fs.copyFileSync(path.join(from, name), path.join(this.primaryTruth.archive, name));
-    }
-    giveToPostgres(this.primaryTruth.archive);
-  }
-
   private survivors(): readonly Branch[] {
     return [...this.mischief.branches.values()].filter(({ known }) => known === "there");
   }
@@ -340,12 +312,7 @@ export class BackupRounds {
       report.lsnsLetGo++;
       return;
     }
-    const boundary = await recordBoundary(truth.archive, lsn);
-    const home = `${truth.base}-look`;
-    fs.mkdirSync(home, { recursive: true });
-    giveToPostgres(home);
-    const dir = await recover(truth.base, truth.archive, boundary, home, QUIET);
-    await this.compareWith(dir, timeline, lsn);
+    await this.compareWith(await recoveredTo(truth, lsn), timeline, lsn);
   }
 
   private async compareWith(dir: string, timeline: string, lsn: Lsn): Promise<void> {

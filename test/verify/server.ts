@@ -20,10 +20,10 @@ export class ServerUnderTest {
   readonly log: string;
   port = 0;
   client = new Client("http://127.0.0.1:1");
-  private readonly environment: Readonly<Record<string, string>>;
+  /** Of the next start: more than ours, or other. */
+  environment: Readonly<Record<string, string>>;
   private child: ChildProcess | undefined;
 
-  /** `environment`: more of it, or other than ours. */
   constructor(
     dataDir = fs.mkdtempSync(path.join(os.tmpdir(), "pageserver-verify-")),
     environment: Readonly<Record<string, string>> = {},

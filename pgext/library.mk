@@ -1,8 +1,8 @@
 # Common part of the libraries' makefiles. Before including it: NAME, SOURCES (paths in pgext/).
-# Objects go to build/<name>/, the library to build/<name>.so.
+# Objects go to build/<name>/, the library to build/<name>.so; BUILD names another place.
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 TOP = ..
-BUILD = $(TOP)/build
+BUILD ?= $(TOP)/build
 
 MODULE_big = $(BUILD)/$(LIBRARY)
 OBJS = $(patsubst %.c,$(BUILD)/$(LIBRARY)/%.o,$(SOURCES))

@@ -11,12 +11,12 @@ import { type ActorRef, type Reply, type Scope, spawn } from "./runtime.ts";
 
 /** What the thread hears. */
 export type JobAsked<Order, Given> =
-  /** `tellPoints`: it tells of the moments that store/crash-points.ts names. */
+  /** With `points` it tells of the moments that store/crash-points.ts names, and waits at each until that counts one more. */
   | {
       readonly kind: "order";
       readonly job: number;
       readonly order: Order;
-      readonly tellPoints: boolean;
+      readonly points: SharedArrayBuffer | undefined;
     }
   /** What the job wanted. */
   | { readonly kind: "give"; readonly job: number; readonly given: Given }
@@ -75,6 +75,8 @@ interface State<Order, Done, Wanted, Given> {
   readonly underWay: Map<number, Job<Order, Done, Wanted, Given>>;
   readonly waiting: Job<Order, Done, Wanted, Given>[];
   jobs: number;
+  /** How many points have been told of: one number of 4 bytes. */
+  readonly points: SharedArrayBuffer | undefined;
 }
 
 /** Starts the actor and its thread. */
@@ -94,6 +96,7 @@ export function spawnThreadJobs<Order, Done, Wanted = never, Given = never>(
           onDied: (error) => self.tell({ kind: "died", by: state, error }),
         }),
         ...{ underWay: new Map(), waiting: [], jobs: 0 },
+        points: deps.crashPoint && new SharedArrayBuffer(4),
       };
       return state;
     },
@@ -160,8 +163,12 @@ function told<Order, Done, Wanted, Given>(
   told: JobTold<Done, Wanted>,
   deps: ThreadJobsDeps<Order, Done, Wanted, Given>,
 ): void {
-  if (told.kind === "point") return deps.crashPoint?.(told.point);
-  const { underWay, thread } = state;
+  const { underWay, thread, points } = state;
+  if (told.kind === "point") {
+    deps.crashPoint?.(told.point);
+    if (points !== undefined) passed(new Int32Array(points));
+    return;
+  }
   const job = underWay.get(told.job);
   if (told.kind === "wants") {
     return job?.giver(told.wanted, (given) => thread.tell({ kind: "give", job: told.job, given }));
@@ -173,16 +180,20 @@ function told<Order, Done, Wanted, Given>(
 
 function next<Order, Done, Wanted, Given>(
   state: State<Order, Done, Wanted, Given>,
-  { atOnce, crashPoint }: ThreadJobsDeps<Order, Done, Wanted, Given>,
+  { atOnce }: ThreadJobsDeps<Order, Done, Wanted, Given>,
 ): void {
-  const { underWay, waiting, thread } = state;
+  const { underWay, waiting, thread, points } = state;
   if (underWay.size >= atOnce) return;
   const wanted = waiting.shift();
   if (wanted === undefined) return;
   const job = ++state.jobs;
   underWay.set(job, wanted);
-  const tellPoints = crashPoint !== undefined;
-  thread.tell({ kind: "order", job, order: wanted.order, tellPoints });
+  thread.tell({ kind: "order", job, order: wanted.order, points });
+}
+
+function passed(points: Int32Array): void {
+  Atomics.add(points, 0, 1);
+  Atomics.notify(points, 0);
 }
 
 /** What others know of the actor. */

@@ -50,7 +50,7 @@ export function jobServer<Order, Done, Wanted, Given>(
       tell(told);
     };
     work(asked.order, {
-      point: asked.tellPoints ? (point) => tell({ kind: "point", point }) : undefined,
+      point: asked.points && pointOf(asked.points, (point) => tell({ kind: "point", point })),
       want: (wanted) =>
         new Promise((resolve, reject) => {
           here.give = resolve;
@@ -62,5 +62,15 @@ export function jobServer<Order, Done, Wanted, Given>(
       (done) => over({ kind: "done", job, done }),
       (error: unknown) => over({ kind: "failed", job, failure: plainFailure(error) }),
     );
+  };
+}
+
+/** The thread stands still until whoever hears of the point has let it pass: so the process ends there, if it does. */
+function pointOf(points: SharedArrayBuffer, tell: CrashPoint): CrashPoint {
+  const passed = new Int32Array(points);
+  return (point) => {
+    const before = Atomics.load(passed, 0);
+    tell(point);
+    Atomics.wait(passed, 0, before);
   };
 }

@@ -1,10 +1,11 @@
-// A page server as a process of its own, from the sources as they are, for verifications: started on
+// A page server as a process of its own, for verifications: started on
 // a free port, killed and started again at will, its output kept for when something goes wrong.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { checkoutPath } from "../../src/app/program.ts";
 import { Client } from "../../src/http/client.ts";
 import type { Job } from "../../src/protocol/api-work.ts";
 import type { TimelineInfo } from "../../src/protocol/api.ts";
@@ -13,7 +14,10 @@ import type { Armed } from "./serve.ts";
 
 const READY_MS_MAX = 60_000;
 const JOB_MS_MAX = 600_000;
-const ROOT = path.resolve(import.meta.dirname, "../..");
+/** Compiled, a start takes half the processor time: 2.5 s instead of 5.6. */
+const IS_SOURCE = import.meta.url.endsWith(".ts");
+const PROGRAM = path.join(import.meta.dirname, IS_SOURCE ? "serve.ts" : "serve.js");
+const LOADER = IS_SOURCE ? ["--import", "tsx"] : [];
 
 export class ServerUnderTest {
   readonly dataDir: string;
@@ -40,13 +44,12 @@ export class ServerUnderTest {
     if (this.port === 0) this.port = await freePort();
     const http = await freePort();
     const out = fs.openSync(this.log, "a");
-    const program = path.join(ROOT, "test/verify/serve.ts");
     this.child = spawn(
       process.execPath,
-      ["--import", "tsx", program, this.dataDir, String(this.port), String(http)],
+      [...LOADER, PROGRAM, this.dataDir, String(this.port), String(http)],
       // The channel is for its end only: it closes when we are gone, however that came.
       {
-        ...{ stdio: ["ignore", out, out, "ipc"], cwd: ROOT, detached: true },
+        ...{ stdio: ["ignore", out, out, "ipc"], cwd: checkoutPath("."), detached: true },
         env: { ...process.env, ...this.environment },
       },
     );

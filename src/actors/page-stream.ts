@@ -58,6 +58,8 @@ export class PageStream {
   /** Ends of what is owed: the link may go before its answers come. */
   private readonly owed: (() => void)[] = [];
   private hungry = false;
+  /** The batch that is gathered may grow to so many requests, as far as was looked: 0 after each. */
+  private roomFor = 0;
 
   constructor(version: PagestreamVersion, host: PageStreamHost) {
     this.version = version;
@@ -65,12 +67,17 @@ export class PageStream {
     this.builder = new BatchBuilder(version, host.slabs);
   }
 
-  /** Whether one more request may be taken. */
+  /** Whether one more request may be taken. Asked before each: all of a socket read are gathered in one turn, so nothing changes between them. */
   get hasRoom(): boolean {
     const { outbox, fair, tenant } = this.host;
     const { count } = this.builder;
+    if (count < this.roomFor) return true;
     if (count >= outbox.room(fair.linkBounds)) return false;
-    if (count < fair.room(tenant)) return true;
+    const room = fair.room(tenant);
+    if (count < room) {
+      if (count > 0) this.roomFor = Math.min(room, outbox.room(fair.linkBounds));
+      return true;
+    }
     if (!this.hungry) {
       this.hungry = true;
       fair.whenRoom(tenant, () => {
@@ -100,6 +107,7 @@ export class PageStream {
   /** Sends what was gathered to the timeline. */
   flush(): void {
     const open = this.builder.take();
+    this.roomFor = 0;
     if (open === undefined) return;
     const { host } = this;
     const slot = host.outbox.open(open.batch.requests.length);

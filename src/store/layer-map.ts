@@ -3,6 +3,7 @@
 
 import path from "node:path";
 import { assert } from "../core/assert.ts";
+import { LSN_INVALID, type Lsn } from "../core/lsn.ts";
 import type { LayerEntry } from "./catalog-entries.ts";
 import type { LayerFiles, StoredLayer } from "./layer-files.ts";
 import { mergeOf } from "./merge-order.ts";
@@ -19,6 +20,7 @@ export class LayerMap {
   private sealed: readonly SealedLayer[] = [];
   /** Bit n: some layer has a key of kind n. */
   private kinds = 0;
+  private newest: Lsn = LSN_INVALID;
 
   constructor(directory: string, files: LayerFiles, entries: readonly LayerEntry[]) {
     this.directory = directory;
@@ -29,6 +31,11 @@ export class LayerMap {
   /** Newest first: of two layers that hold versions of a key, the first has the newer ones. */
   get layers(): readonly SealedLayer[] {
     return this.sealed;
+  }
+
+  /** The highest LSN of any version in them; 0: there is none. */
+  get newestLsn(): Lsn {
+    return this.newest;
   }
 
   get nextSequence(): number {
@@ -118,6 +125,7 @@ export class LayerMap {
         y.entry.sequence - x.entry.sequence || (x.entry.firstKey < y.entry.firstKey ? -1 : 1),
     );
     this.kinds = this.sealed.reduce((all, { entry }) => all | entry.kinds, 0);
+    this.newest = Math.max(LSN_INVALID, ...this.sealed.map(({ entry }) => entry.lastLsn)) as Lsn;
     for (const entry of remove) this.files.close(this.pathOf(entry));
   }
 }

@@ -157,19 +157,22 @@ export class PageReader {
   private fromCache(
     rel: RelTag,
     block: number,
-    at: Lsn,
+    asked: Lsn,
     out: Uint8Array,
     outOffset: number,
   ): boolean {
     const { cache, store } = this;
     const slot = cache.find(this.scope, block);
-    if (slot === undefined || at < cache.from(slot)) return false;
+    if (slot === undefined) return false;
+    // There is nothing above the newest version: no layer has to be asked what is new since then.
+    const at = Math.min(asked, store.newestLsn) as Lsn;
+    if (at < cache.from(slot)) return false;
     const upTo = cache.upTo(slot);
     if (at > upTo) {
       // Anything newer than the cached page?
       const same = store.visit(this.group, block, at, upTo, ANY);
       if (!same || this.copiedSince(rel, upTo, at)) return false;
-      cache.extend(slot, Math.min(at, store.newestLsn) as Lsn);
+      cache.extend(slot, at);
     }
     out.set(cache.page(slot), outOffset);
     return true;

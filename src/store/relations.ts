@@ -40,15 +40,15 @@ export class Relations {
   }
 
   /** Blocks of a relation fork at `at`, or MISSING. */
-  relSize(rel: RelTag, at: Lsn): number {
+  relSize(rel: RelTag, asked: Lsn): number {
+    // Above the newest version nothing changes: so a read of the end is one at an LSN that is settled.
+    const at = this.settled(asked);
     // Pages that are read together are mostly of one relation at one LSN.
     if (rel === this.lastRel && at === this.lastAt) return this.lastBlocks;
     const blocks = this.findSize(rel, at);
-    if (at <= this.store.newestLsn) {
-      this.lastRel = rel;
-      this.lastAt = at;
-      this.lastBlocks = blocks;
-    }
+    this.lastRel = rel;
+    this.lastAt = at;
+    this.lastBlocks = blocks;
     return blocks;
   }
 

@@ -121,9 +121,11 @@ export class TimelineStore implements VersionStore {
 
   /** No version that is still to come has an LSN at or below this one. */
   get newestLsn(): Lsn {
-    let newest = Math.max(this.open.lastLsn, this.ancestor?.lsn ?? LSN_INVALID);
-    for (const { layer } of this.frozen) newest = Math.max(newest, layer.lastLsn);
-    for (const { entry } of this.map.layers) newest = Math.max(newest, entry.lastLsn);
+    // Asked for with every page: no list is walked but that of frozen layers, which is mostly empty.
+    let newest = Math.max(this.open.lastLsn, this.map.newestLsn, this.above?.lsn ?? LSN_INVALID);
+    for (let i = 0; i < this.frozen.length; i++) {
+      newest = Math.max(newest, this.frozen[i]!.layer.lastLsn);
+    }
     return newest as Lsn;
   }
 

@@ -336,3 +336,24 @@ test("caches of sizes and pages never change an answer, whatever is read when", 
     ),
     { numRuns: 20 },
   ));
+
+test("a page that was kept is right above the newest version too, without a look into any layer, until there is a newer one", () =>
+  withStore(({ write, reader, read, page }) => {
+    write.size(REL, 100, 1);
+    write.image(REL, 0, 100, 7);
+    write.record(REL, 0, 110, 1);
+    const made = redoOf(read(REL, 0, 500));
+    reader.remember(REL, 0, made, new Uint8Array(PAGE_BYTES).fill(8));
+    for (const at of [110, 500, 600, 550]) {
+      expect(read(REL, 0, at)).toBeUndefined();
+      expect(page[0]).toBe(8);
+      expect(reader.last).toMatchObject({ cached: true, layers: 0 });
+    }
+    write.record(REL, 0, 520, 2);
+    write.size(REL, 530, 2);
+    expect(stepsOf(redoOf(read(REL, 0, 600)))).toEqual(["5/16384 block 0 110:1 520:2"]);
+    expect(read(REL, 0, 519)).toBeUndefined();
+    expect(page[0]).toBe(8);
+    expect(reader.relations.relSize(REL, 600 as Lsn)).toBe(2);
+    expect(reader.relations.relSize(REL, 525 as Lsn)).toBe(1);
+  }));

@@ -37,7 +37,7 @@ interface Tenant {
   /** In the order in which they began; ended ones leave when they are first. */
   readonly begun: Work[];
   /** Who wants to hear of room, longest first. */
-  readonly hungry: Set<() => void>;
+  readonly hungry: (() => void)[];
 }
 
 /** One for all connections. Mutable. `now` in ms, steady. */
@@ -79,7 +79,7 @@ export class FairShare {
 
   /** `wake` is called once, when the tenant has room again. */
   whenRoom(tenant: string, wake: () => void): void {
-    this.of(tenant).hungry.add(wake);
+    this.of(tenant).hungry.push(wake);
   }
 
   /** Begins the work, now or when it is its turn. What is given back has to be called at its end, once. */
@@ -116,18 +116,14 @@ export class FairShare {
     tenant.requests -= work.requests;
     this.turn(tenant, this.now());
     this.wake(name, tenant);
-    if (tenant.requests === 0 && tenant.hungry.size === 0) this.forget(name, tenant);
+    if (tenant.requests === 0 && tenant.hungry.length === 0) this.forget(name, tenant);
   }
 
   /** Tells those who want room one after the other, as long as there is some. */
   private wake(name: string, { hungry }: Tenant): void {
     if (this.waking) return;
     this.waking = true;
-    for (const wake of hungry) {
-      if (this.room(name) <= 0) break;
-      hungry.delete(wake);
-      wake();
-    }
+    while (hungry.length > 0 && this.room(name) > 0) hungry.shift()!();
     this.waking = false;
   }
 
@@ -175,7 +171,7 @@ export class FairShare {
   private of(name: string): Tenant {
     let tenant = this.tenants.get(name);
     if (tenant === undefined) {
-      const fresh = { waiting: [], begun: [], hungry: new Set<() => void>() };
+      const fresh = { waiting: [], begun: [], hungry: [] };
       tenant = { ...fresh, lastMs: this.now(), requests: 0, queued: 0, working: 0 };
       this.tenants.set(name, tenant);
     }

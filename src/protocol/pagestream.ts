@@ -162,17 +162,35 @@ export class BatchBuilder {
     this.bodies = [];
     this.slabBytes = 0;
     this.buffer = undefined;
-    let slab: Uint8Array | undefined;
-    const batch: PageBatch = {
-      requests,
-      pageOffsets,
-      // Taken when it is answered, not while it queues: batches that are answered one after the other
-      // then have the same memory, which the processor's cache still holds.
-      get slab() {
-        return (slab ??= layOut(slabs.take(at), version, bodies, frameStarts));
-      },
-    };
+    const layOutSlab = (): Uint8Array => layOut(slabs.take(at), version, bodies, frameStarts);
+    const batch = new LazyBatch(requests, pageOffsets, layOutSlab);
     return { batch, version, bodies, frameStarts };
+  }
+}
+
+/**
+ * Its memory is taken when it is answered, not while it queues: batches that are answered one after the
+ * other then have the same memory, which the processor's cache still holds. A class, because V8 keeps the
+ * getter of an object literal, and all that it reaches, until a full collection.
+ */
+class LazyBatch implements PageBatch {
+  readonly requests: readonly PageRequest[];
+  readonly pageOffsets: Int32Array;
+  private readonly makeSlab: () => Uint8Array;
+  private made: Uint8Array | undefined;
+
+  constructor(
+    requests: readonly PageRequest[],
+    pageOffsets: Int32Array,
+    makeSlab: () => Uint8Array,
+  ) {
+    this.requests = requests;
+    this.pageOffsets = pageOffsets;
+    this.makeSlab = makeSlab;
+  }
+
+  get slab(): Uint8Array {
+    return (this.made ??= this.makeSlab());
   }
 }
 

@@ -8,7 +8,8 @@ import { listAll } from "../src/core/object-storage.ts";
 import type { TimelineInfo } from "../src/protocol/api.ts";
 import { Lsn } from "../src/core/lsn.ts";
 import { rgwMissing } from "../test/support/rgw.ts";
-import { type BackupPlace, openPlace } from "../test/verify/backup-place.ts";
+import { type BackupPlace, MASTER_KEY, openPlace } from "../test/verify/backup-place.ts";
+import type { Table } from "./corpus.ts";
 import { PageServerProgram, pgbench } from "./program.ts";
 import { type Result, figure, goal } from "./result.ts";
 import { type Stores, TIMELINE } from "./stores.ts";
@@ -17,28 +18,68 @@ import { TENANT } from "./tenant.ts";
 const POLL_MS = 100;
 const READERS = 8;
 const MB = 1e6;
-/** pg_database: it is in every cluster. */
-const PAGE = { rel: "global/1262", block: 0 };
 
 interface Stored {
   readonly names: readonly string[];
   readonly bytes: number;
 }
 
+/** What is lost and attached again: a large store, and a page in the middle of its table. */
+export interface Lost {
+  readonly store: string;
+  readonly table: Table;
+}
+
+/** `store`: of pgbench's tables. */
 export async function measureBackup(
   stores: Stores,
   store: string,
+  lost: Lost,
   seconds: number,
+): Promise<readonly Result[]> {
+  const plain = await atPlace({}, async (place) => [
+    ...(await measureUpload(stores.copy(store), place, seconds)),
+  ]);
+  const large = await atPlace({}, async (place) => [
+    await firstUpload(stores.copy(lost.store), place),
+    ...(await measureAttach(place, lost.table)),
+    ...(await measureRestore(place)),
+  ]);
+  const encrypted = await atPlace(MASTER_KEY, async (place) => [
+    await firstUpload(stores.copy(store), place),
+    ...(await measureRestore(place)),
+  ]);
+  const asEncrypted = (one: Result): Result => ({ ...one, name: `encrypted: ${one.name.trim()}` });
+  return [...plain, ...large, ...encrypted.map(asEncrypted)];
+}
+
+async function atPlace(
+  settings: Readonly<Record<string, string>>,
+  measure: (place: BackupPlace) => Promise<readonly Result[]>,
 ): Promise<readonly Result[]> {
   const place = await openPlace(rgwMissing() === undefined ? "s3" : "local");
   try {
-    return [
-      ...(await measureUpload(stores.copy(store), place, seconds)),
-      ...(await measureAttach(place)),
-      ...(await measureRestore(place)),
-    ];
+    return await measure({ ...place, environment: { ...place.environment, ...settings } });
   } finally {
     await place.end();
+  }
+}
+
+async function firstUpload(dataDir: string, place: BackupPlace): Promise<Result> {
+  const program = new PageServerProgram(dataDir, place.environment);
+  try {
+    await program.start();
+    const begun = performance.now();
+    await untilUploaded(program);
+    const seconds = (performance.now() - begun) / 1000;
+    const { bytes } = await stored(place);
+    return figure(
+      `first upload of ${(bytes / 1e9).toFixed(1)} GB of objects`,
+      bytes / MB / seconds,
+      "MB/s",
+    );
+  } finally {
+    await program.cleanup();
   }
 }
 
@@ -49,11 +90,8 @@ async function measureUpload(
 ): Promise<readonly Result[]> {
   const program = new PageServerProgram(dataDir, place.environment);
   try {
-    const begun = performance.now();
     await program.start();
     await untilUploaded(program);
-    const first = await stored(place);
-    const mbps = first.bytes / MB / ((performance.now() - begun) / 1000);
     const { port } = await program.boot({});
     await untilUploaded(program);
     const before = { at: durable(await program.timeline()), ...(await stored(place)) };
@@ -76,7 +114,6 @@ async function measureUpload(
     const perGb = 1e9 / wal;
     await program.halt();
     return [
-      figure("first upload of a store", mbps, "MB/s"),
       figure("WAL of pgbench that was backed up", wal / MB / seconds, "MB/s"),
       figure("  most that was not uploaded meanwhile", most / MB, "MB"),
       figure("  uploaded after the load's end", drained, "s"),
@@ -88,18 +125,23 @@ async function measureUpload(
   }
 }
 
-async function measureAttach(place: BackupPlace): Promise<readonly Result[]> {
-  const dataDir = emptyDir();
-  const program = new PageServerProgram(dataDir, place.environment);
+async function measureAttach(place: BackupPlace, table: Table): Promise<readonly Result[]> {
+  const program = new PageServerProgram(emptyDir(), place.environment);
   try {
     await program.launch();
     const begun = performance.now();
+    const since = (): number => (performance.now() - begun) / 1000;
     await program.attach("when-read");
-    await program.page(PAGE);
-    const seconds = (performance.now() - begun) / 1000;
+    const attached = since();
+    const { db, rel, blocks } = table;
+    await program.page({ rel: `base/${db}/${rel}`, block: blocks >> 1 });
+    const read = since();
+    const { bytes } = await stored(place);
+    const fetched = await program.fetchedBytes();
     return [
-      goal("attach on an empty machine, until a page is read", seconds, "s", "<=", 2),
-      goal("  on its disk then", onDisk(dataDir) / MB, "MB", "<=", 64),
+      figure(`attach of ${(bytes / 1e9).toFixed(1)} GB on an empty machine`, attached, "s"),
+      goal("  until a page of its table is read", read, "s", "<=", 2),
+      goal("  fetched by then", fetched / MB, "MB", "<=", 64),
     ];
   } finally {
     await program.cleanup();
@@ -163,11 +205,3 @@ async function untilUploaded(program: PageServerProgram): Promise<void> {
 }
 
 const emptyDir = (): string => fs.mkdtempSync(path.join(os.tmpdir(), "bench-attach-"));
-
-/** Bytes that files take up on the disk. */
-function onDisk(directory: string): number {
-  return fs
-    .readdirSync(directory, { recursive: true, encoding: "utf8" })
-    .map((name) => fs.statSync(path.join(directory, name)))
-    .reduce((sum, stat) => sum + (stat.isFile() ? stat.blocks * 512 : 0), 0);
-}

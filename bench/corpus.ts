@@ -202,6 +202,23 @@ export class Corpora {
     });
   }
 
+  /**
+   * A table of `pages` pages with one row each, of bytes that do not compress: what is stored of it is as large
+   * as it is. The same bodies come again after 16 MB, which is farther than a compressor of layers looks.
+   */
+  denseBase(pages: number): Promise<Base> {
+    const body =
+      "(SELECT string_agg(uuid_send(gen_random_uuid()), '') FROM generate_series(1, 505 + 0 * p))";
+    return this.base("dense", async (pg) => {
+      await pg.sql(
+        `CREATE TABLE pool AS SELECT p, ${body} AS body FROM generate_series(1, 2000) p; ` +
+          "CREATE TABLE dense (n int, body bytea); ALTER TABLE dense ALTER body SET STORAGE PLAIN; " +
+          "INSERT INTO dense SELECT n, body FROM generate_series(1, " +
+          `${Math.ceil(pages / 2000)}) n, LATERAL (SELECT body FROM pool ORDER BY p) o; VACUUM FREEZE dense`,
+      );
+    });
+  }
+
   /** A copy of a cluster at rest. */
   copy(dataDir: string): string {
     const copy = this.name();

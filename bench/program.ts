@@ -63,6 +63,11 @@ export class PageServerProgram {
     await this.done(await this.client.attachTenant(TENANT, layers === "fetch"));
   }
 
+  /** Bytes of layers that came from object storage since the start. */
+  async fetchedBytes(): Promise<number> {
+    return (await this.client.status()).layers?.fetched_bytes ?? 0;
+  }
+
   /** Reads one page as of now. */
   async page(page: { readonly rel: string; readonly block: number }): Promise<void> {
     await this.client.page(TIMELINE, page);

@@ -1,7 +1,8 @@
 // `npm run bench`: measures what the project promises, one table at the end; with --json one array. Each
 // ratio is of two things measured in turns in the same run. docs/benchmarks.md says what is timed.
 //
-//   npm run bench -- [--quick] [--json] [--scale N] [--start-gb N] [--overwrite-pages N] [--only PART,…]
+//   npm run bench -- [--quick] [--json] [--scale N] [--start-gb N] [--lost-gb N]
+//     [--overwrite-pages N] [--only PART,…]
 //
 // Parts: ingest-records, ingest-images, getpage, redo, branch, scale, space, compute-reads, compute-scan,
 // compute-writes, compute-start, merging, amplification, collect, backup.
@@ -25,6 +26,8 @@ interface Sizes {
   readonly transactions: number;
   /** Of pgbench while it is backed up. */
   readonly backupSeconds: number;
+  /** Of the tenant that is lost and attached again. */
+  readonly lostPages: number;
   readonly rounds: number;
   /** One load of GetPage. */
   readonly seconds: number;
@@ -49,6 +52,7 @@ const FULL: Sizes = {
   scale: 70,
   transactions: 25_000,
   backupSeconds: 20,
+  lostPages: 655_360,
   rounds: 3,
   seconds: 4,
   redoPages: 60_000,
@@ -66,6 +70,7 @@ const QUICK: Sizes = {
   scale: 1,
   transactions: 500,
   backupSeconds: 2,
+  lostPages: 2_000,
   rounds: 1,
   seconds: 0.5,
   redoPages: 1_000,
@@ -137,9 +142,7 @@ class Run {
     await this.loads("compute-writes", "writes", (...on) => computes.writes(...on));
     await this.part("compute-start", "starts of computes", () => computes.starts());
     await this.retention();
-    await this.part("backup", "upload, attach, restore", async () =>
-      measureBackup(this.stores, (await this.pgbench()).store, this.sizes.backupSeconds),
-    );
+    await this.part("backup", "upload, attach, restore", () => this.backup());
     return this.results;
   }
 
@@ -209,6 +212,15 @@ class Run {
     return measureRedo(this.stores, store, base, crashed, this.sizes.rounds);
   }
 
+  private async backup(): Promise<readonly Result[]> {
+    const { lostPages, backupSeconds } = this.sizes;
+    const { store } = await this.pgbench();
+    const { dataDir, table } = await this.corpora.denseBase(lostPages);
+    const lost = { store: (await this.stores.imported(dataDir)).dataDir, table };
+    this.corpora.remove(dataDir);
+    return measureBackup(this.stores, store, lost, backupSeconds);
+  }
+
   private async part(
     part: Part,
     says: string,
@@ -238,6 +250,8 @@ function wantedParts(only: string | undefined): ReadonlySet<Part> {
   return new Set(wanted.filter((part) => part !== undefined));
 }
 
+const pagesOf = (gb: string): number => Math.round((Number(gb) * 1024 ** 3) / 8192);
+
 const { values } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
@@ -247,14 +261,17 @@ const { values } = parseArgs({
     scale: { type: "string" },
     "start-gb": { type: "string" },
     "overwrite-pages": { type: "string" },
+    "lost-gb": { type: "string" },
   },
 });
 const startGb = values["start-gb"];
+const lostGb = values["lost-gb"];
 const overwritePages = values["overwrite-pages"];
 const sizes = {
   ...(values.quick ? QUICK : FULL),
   ...(values.scale !== undefined && { scale: Number(values.scale) }),
-  ...(startGb !== undefined && { startPages: Math.round((Number(startGb) * 1024 ** 3) / 8192) }),
+  ...(startGb !== undefined && { startPages: pagesOf(startGb) }),
+  ...(lostGb !== undefined && { lostPages: pagesOf(lostGb) }),
   ...(overwritePages !== undefined && { overwritePages: Number(overwritePages) }),
 };
 const run = new Run(sizes, wantedParts(values.only));

@@ -33,20 +33,23 @@ import { WalRestore } from "../store/wal-restore.ts";
 import type { Backup } from "./backup.ts";
 import { readManifest } from "./backup-turn.ts";
 import { putAttachment } from "./backup-tenant.ts";
+import { noteWarmUp } from "./warm-up.ts";
 
 export interface AttachParts {
   readonly backup: Backup;
   readonly dataDir: string;
   readonly tenant: TenantId;
+  /** Of hot layers that are fetched before anybody asks, bytes. */
+  readonly warmUpBytes: number;
   /** Timelines that are taken over, of how many. */
   readonly onProgress: (done: number, of: number) => void;
 }
 
 /**
- * Makes the tenant's directory; gives the manifests that it is made from. Rejects with ObjectError ("not-found": there is no such backup),
+ * Makes the tenant's directory. Rejects with ObjectError ("not-found": there is no such backup),
  * ManifestUnusable, StoreFull, StoreFailed; then nothing of it is left here, and the backup is whole.
  */
-export async function attachTenant(parts: AttachParts): Promise<readonly TimelineManifest[]> {
+export async function attachTenant(parts: AttachParts): Promise<void> {
   const { backup, dataDir, tenant } = parts;
   await backup.options.ready();
   await readable(backup, tenant);
@@ -62,7 +65,7 @@ export async function attachTenant(parts: AttachParts): Promise<readonly Timelin
   const scratch = path.join(dataDir, `attaching-${tenant}`);
   removeTimelineFiles(scratch);
   try {
-    await makeTenant(scratch, taken, manifests);
+    await makeTenant(scratch, taken, manifests, parts.warmUpBytes);
     const storage = backup.options.urgent;
     await inParallel(manifests, (manifest) => fetchWal(storage, scratch, manifest));
     publishTenant(scratch, dataDir, tenant);
@@ -70,7 +73,6 @@ export async function attachTenant(parts: AttachParts): Promise<readonly Timelin
     removeTimelineFiles(scratch);
   }
   backup.forget(tenant);
-  return manifests;
 }
 
 /** Before anything is taken: a tenant that cannot be read here stays with the server that has it. */
@@ -155,6 +157,7 @@ async function makeTenant(
   scratch: string,
   taken: TenantManifest,
   manifests: readonly TimelineManifest[],
+  warmUpBytes: number,
 ): Promise<void> {
   const { tenant, generation, claim, createdAtMs, settings } = taken;
   makeDirectory(tenantPath(scratch, tenant));
@@ -170,6 +173,7 @@ async function makeTenant(
         for (const layer of layers) change.putLayer(layer);
         for (const snapshot of snapshots) change.putSnapshot(snapshot);
       }
+      noteWarmUp(change, manifests, warmUpBytes);
     });
     if (!made.ok) throw new ObjectError("failed", "two timelines of the backup have one name");
     putAttachment(catalog, { generation, claim });

@@ -45,6 +45,8 @@ export interface TenantState {
   readonly addresses: Map<TimelineId, TimelineAddress>;
   /** The life has ended. */
   over: boolean;
+  /** It has not been looked yet what an attach has left to be fetched. */
+  warmUpDue: boolean;
   /** Of objects that deleted timelines have left. */
   readonly removal: Removal;
 }

@@ -26,6 +26,7 @@ import { type BranchRequest, branch } from "./tenant-branch.ts";
 import { Removal, lookWhoHasIt, objectsRemoved, removeObjects } from "./tenant-objects.ts";
 import { removeTimelines } from "./tenant-remove.ts";
 import { type TenantShared, type TenantState, adopt, adoptAll } from "./tenant-timelines.ts";
+import { warmUpTick } from "./warm-up.ts";
 
 type Refusable<T> = Reply<Result<T, AdminError>>;
 
@@ -96,7 +97,7 @@ export function tenantActor(id: TenantId, shared: TenantShared): TenantActor {
       handle = openHandle(id, shared, self, handle);
       const state: TenantState = {
         ...{ self, shared, handle, addresses: new Map(), over: false },
-        removal: new Removal(),
+        ...{ removal: new Removal(), warmUpDue: true },
       };
       life = state;
       if (before === undefined) begin(state);
@@ -211,6 +212,7 @@ function receive(state: TenantState, msg: TenantMsg): void {
     case "tick":
       removeObjects(state);
       lookWhoHasIt(state);
+      warmUpTick(state);
       for (const { ref } of state.handle.timelines.values()) ref.tell(msg);
       return;
     case "objects-removed":

@@ -1,20 +1,17 @@
 // `tenant attach` and `tenant restore`: a tenant is taken over from object storage, as a job with steps.
 
-import path from "node:path";
 import { attachTenant } from "../actors/backup-attach.ts";
 import type { Directory } from "../actors/directory.ts";
 import { type ActorRef, ask } from "../actors/runtime.ts";
 import type { TenantShared } from "../actors/tenant-timelines.ts";
 import type { TenantsMsg } from "../actors/tenants.ts";
-import { warmUp } from "../actors/warm-up.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import type { TenantId } from "../core/ids.ts";
 import { WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { type Result, ok } from "../core/result.ts";
 import type { JobBook, JobReporter } from "../http/jobs.ts";
 import type { Job } from "../protocol/api-work.ts";
-import { fileExists, layersPath, timelinePath } from "../store/data-dir.ts";
-import type { TimelineManifest } from "../store/manifest.ts";
+import { fileExists } from "../store/data-dir.ts";
 import { refuse } from "./finder.ts";
 
 export interface AttachDeps {
@@ -59,8 +56,10 @@ async function work(
 ): Promise<void> {
   const { shared, directory, tenants } = deps;
   job.step("take over");
-  const manifests = await attachTenant({
-    ...{ backup: shared.backup!, dataDir: shared.dataDir, tenant: id },
+  const backup = shared.backup!;
+  await attachTenant({
+    ...{ backup, dataDir: shared.dataDir, tenant: id },
+    warmUpBytes: layers === "fetch" ? 0 : backup.options.warmUpBytes,
     onProgress: (done, of) => job.detail(`${done} of ${of} timelines`),
   });
   job.step("load");
@@ -71,31 +70,6 @@ async function work(
   );
   await untilLoaded(directory, id);
   if (layers === "fetch") await fetchAll(deps, id, job);
-  else beginWarmUp(deps, id, manifests);
-}
-
-/** Beside the job: reads are served already. */
-function beginWarmUp(
-  { shared, directory }: AttachDeps,
-  tenant: TenantId,
-  manifests: readonly TimelineManifest[],
-): void {
-  const backup = shared.backup!;
-  const layers = manifests.flatMap(({ timeline, layers: entries, heat = [] }) => {
-    const heats = new Map(heat.map((one) => [one.file, one.heat]));
-    const folder = layersPath(timelinePath(shared.dataDir, tenant, timeline.id));
-    return entries.map((entry) => {
-      const wanted = { tenant, path: path.join(folder, entry.file), entry };
-      return { ...wanted, heat: heats.get(entry.file) ?? 0 };
-    });
-  });
-  const { facts } = warmUp({
-    ...{ tenant, fetcher: backup.fetcher, log: shared.log },
-    layers: layers.filter((layer) => !fileExists(layer.path)),
-    budgetBytes: backup.options.warmUpBytes,
-    goesOn: () => directory.tenants.has(tenant),
-  });
-  if (facts.layers > 0) backup.warmUps.set(tenant, facts);
 }
 
 async function untilLoaded(directory: Directory, id: TenantId): Promise<void> {

@@ -3,11 +3,10 @@
 
 import fs from "node:fs";
 import path from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { readManifest } from "../../src/actors/backup-turn.ts";
-import type { ObjectStorage } from "../../src/core/object-storage.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
-import { attachedWorld } from "../support/attached-world.ts";
+import { machines } from "../support/attached-world.ts";
 import {
   PAGES_OF_A_FILE,
   backedUp,
@@ -22,24 +21,8 @@ import { errorOf, timelineTest } from "../support/timeline-test.ts";
 import { BASE, MAIN, TENANT, TestReceiver, TimelineWorld } from "../support/timeline-world.ts";
 
 const t = timelineTest();
-let beat: NodeJS.Timeout;
-let other: TimelineWorld | undefined;
-
-beforeEach(() => {
-  other = undefined;
-  beat = setInterval(() => {
-    for (const world of [t.world, other]) world?.tenants.tell({ kind: "tick" });
-  }, 20);
-});
-afterEach(async () => {
-  clearInterval(beat);
-  await other?.close();
-  fs.rmSync(`${t.dataDir}-new`, { recursive: true, force: true });
-});
-
-/** Another machine takes the tenant over. */
-const attached = async (storage: ObjectStorage): Promise<TimelineWorld> =>
-  (other = await attachedWorld(`${t.dataDir}-new`, storage));
+const both = machines(t);
+const attached = both.attach;
 
 test("what was uploaded is read elsewhere, and WAL goes on there", async () => {
   const storage = new MemoryStorage();
@@ -174,6 +157,6 @@ test("a server that has nothing to upload finds out, too, that it was replaced",
 test("a tenant that is not there, and one that is here already, are refused", async () => {
   const storage = new MemoryStorage();
   await expect(attached(storage)).rejects.toThrow(`holds no backup of tenant ${TENANT}`);
-  expect(fs.readdirSync(path.join(`${t.dataDir}-new`, "tenants"))).toEqual([]);
+  expect(fs.readdirSync(path.join(both.dataDir, "tenants"))).toEqual([]);
   expect(BASE).toBeGreaterThan(0);
 });

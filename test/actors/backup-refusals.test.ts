@@ -5,10 +5,10 @@ import fs from "node:fs";
 import fsp from "node:fs/promises";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { readManifest } from "../../src/actors/backup-turn.ts";
 import { manifestName } from "../../src/core/backup/names.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
-import { attachedWorld } from "../support/attached-world.ts";
+import { machines } from "../support/attached-world.ts";
+import { uploadedWhole } from "../support/backed-up.ts";
 import { flip, nameWith } from "../support/damaged-storage.ts";
 import { until } from "../support/replication.ts";
 import { errorOf, timelineTest } from "../support/timeline-test.ts";
@@ -17,43 +17,23 @@ import { MAIN, TENANT, TimelineWorld } from "../support/timeline-world.ts";
 const t = timelineTest();
 const MANIFEST = manifestName(TENANT, MAIN);
 let storage: MemoryStorage;
-let beat: NodeJS.Timeout;
-let other: TimelineWorld | undefined;
+const both = machines(t);
 
 // Backed up, in a layer and some WAL, and stopped.
 beforeEach(async () => {
-  other = undefined;
   storage = new MemoryStorage(Date.now);
-  beat = setInterval(() => {
-    for (const world of [t.world, other]) world?.tenants.tell({ kind: "tick" });
-  }, 20);
   await t.reopen({ storage });
-  t.addPages(20);
-  const receiver = await t.takeIn();
-  await t.seal();
-  const sealed = t.wal.end;
-  t.addPages(2, 100);
-  receiver.sendFrom(t.wal, sealed);
-  await receiver.untilDurable(t.wal.end);
-  await until("all is uploaded", async () => {
-    const { manifest } = await readManifest(storage, TENANT, MAIN);
-    const named = (manifest?.timeline.sealedLsn ?? 0) >= sealed && manifest!.garbage.length === 0;
-    return named && t.world.main.facts.positions.uploaded >= t.wal.end;
-  });
+  await uploadedWhole(t, storage);
   await t.world.close();
 });
-afterEach(async () => {
-  clearInterval(beat);
+afterEach(() => {
   vi.restoreAllMocks();
-  await other?.close();
-  fs.rmSync(`${t.dataDir}-new`, { recursive: true, force: true });
   t.world = new TimelineWorld(t.dataDir);
 });
 
-const attach = async (): Promise<TimelineWorld> =>
-  (other = await attachedWorld(`${t.dataDir}-new`, storage));
+const attach = (): Promise<TimelineWorld> => both.attach(storage);
 const nothingHere = (): void => {
-  const here = fs.readdirSync(`${t.dataDir}-new`, { recursive: true });
+  const here = fs.readdirSync(both.dataDir, { recursive: true });
   expect(here).toEqual(["tenants"]);
 };
 const everything = () =>
@@ -73,7 +53,7 @@ test("a manifest of a newer version: no attach takes it, no server writes over i
   const failing = () => t.world.main.backup?.()?.state === "failing";
   await until("the backup fails", failing);
   expect(t.world.main.backup!()!.reason).toContain(sentence);
-  expect(await t.world.fill(1)).toBe(101);
+  expect(await t.world.fill(1)).toBe(34);
   await t.world.close();
   expect(await everything()).toEqual(before);
 });
@@ -98,7 +78,7 @@ test("a full disk while a tenant is attached: nothing half made stays, and then 
   nothingHere();
   vi.restoreAllMocks();
   const world = await attach();
-  expect(await world.fill(1)).toBe(101);
+  expect(await world.fill(1)).toBe(34);
 });
 
 test("a full disk while a layer is fetched: that read says so, and later ones go", async () => {

@@ -2,7 +2,7 @@
 // needed; whatever happens in between, nothing is missing and nothing is left behind.
 
 import fs from "node:fs";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { readManifest } from "../../src/actors/backup-turn.ts";
 import { type EvictionState, spawnEvictor } from "../../src/actors/evictor.ts";
 import type { Evicted } from "../../src/actors/timeline-residence.ts";
@@ -14,6 +14,7 @@ import { manifestName } from "../../src/core/backup/names.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
 import { encodeManifest } from "../../src/store/manifest.ts";
 import { RM } from "../../src/protocol/wal/rmgr.ts";
+import { machines } from "../support/attached-world.ts";
 import {
   PAGES_OF_A_FILE,
   backedUp,
@@ -29,11 +30,7 @@ import { timelineTest } from "../support/timeline-test.ts";
 import { MAIN, REL, TENANT } from "../support/timeline-world.ts";
 
 const t = timelineTest();
-let beat: NodeJS.Timeout;
-beforeEach(() => {
-  beat = setInterval(() => t.world.tenants.tell({ kind: "tick" }), 20);
-});
-afterEach(() => clearInterval(beat));
+const time = machines(t);
 
 const evict = (files: readonly string[]): Promise<Evicted> =>
   t.world.ask<Evicted>((reply) => ({ kind: "evict", files, reply }));
@@ -106,9 +103,9 @@ test("a crash between two steps of leaving leaves no orphan and no missing layer
   expect(entry.object).toBeDefined();
   await t.world.close();
   fs.renameSync(layer.path, `${layer.path}.evicted`); // as far as it came
-  clearInterval(beat);
+  time.pause();
   await t.reopen({ storage: faulty });
-  beat = setInterval(() => t.world.tenants.tell({ kind: "tick" }), 20);
+  time.goOn();
   const left = fs.readdirSync(t.layersOf()).filter((name) => name.includes("evicted"));
   expect(left).toEqual([]);
   expect(t.world.main.store!.map.damaged).toEqual([]);

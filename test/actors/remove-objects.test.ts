@@ -1,7 +1,7 @@
 // What is deleted goes from object storage, too: whole or not at all, whatever crashes, and never what
 // another server has taken over.
 
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { ask } from "../../src/actors/runtime.ts";
 import type { TenantMsg } from "../../src/actors/tenant.ts";
 import { removingOf } from "../../src/actors/tenant-objects.ts";
@@ -13,6 +13,7 @@ import type { Result } from "../../src/core/result.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
 import { noteTenantRemoval, tenantRemovals } from "../../src/store/data-dir.ts";
 import { decodeTenant, encodeTenant } from "../../src/store/manifest.ts";
+import { machines } from "../support/attached-world.ts";
 import { backedUp, uploadedOf } from "../support/backed-up.ts";
 import { FaultyStorage } from "../support/faulty-storage.ts";
 import { until } from "../support/replication.ts";
@@ -20,11 +21,7 @@ import { timelineTest } from "../support/timeline-test.ts";
 import { MAIN, TENANT, TimelineWorld } from "../support/timeline-world.ts";
 
 const t = timelineTest();
-let beat: NodeJS.Timeout;
-beforeEach(() => {
-  beat = setInterval(() => t.world.tenants.tell({ kind: "tick" }), 20);
-});
-afterEach(() => clearInterval(beat));
+machines(t);
 
 const deleteTimeline = (timeline: TimelineId) =>
   ask<TenantMsg, Result<readonly string[], AdminError>>(

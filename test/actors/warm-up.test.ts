@@ -2,14 +2,13 @@
 
 import fs from "node:fs";
 import fc from "fast-check";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { readManifest } from "../../src/actors/backup-turn.ts";
-import { warmUp } from "../../src/actors/warm-up.ts";
 import { manifestName } from "../../src/core/backup/names.ts";
 import { planWarmUp } from "../../src/core/backup/warm-up.ts";
 import { MemoryStorage } from "../../src/io/objects/memory.ts";
 import { decodeManifest, encodeManifest } from "../../src/store/manifest.ts";
-import { attachedWorld } from "../support/attached-world.ts";
+import { machines } from "../support/attached-world.ts";
 import {
   PAGES_OF_A_FILE,
   backedUp,
@@ -17,24 +16,15 @@ import {
   sealedFiles,
   untilPagesAreNamed,
 } from "../support/backed-up.ts";
+import { FaultyStorage } from "../support/faulty-storage.ts";
 import { until } from "../support/replication.ts";
 import { timelineTest } from "../support/timeline-test.ts";
 import { MAIN, TENANT, type TimelineWorld } from "../support/timeline-world.ts";
 
 const t = timelineTest();
-let beat: NodeJS.Timeout;
-let other: TimelineWorld | undefined;
-beforeEach(() => {
-  other = undefined;
-  beat = setInterval(() => t.world.tenants.tell({ kind: "tick" }), 20);
-});
-afterEach(async () => {
-  clearInterval(beat);
-  await other?.close();
-  fs.rmSync(`${t.dataDir}-new`, { recursive: true, force: true });
-});
+const both = machines(t);
 
-test("a layer that is read has its heat in the manifest, and is fetched after an attach", async () => {
+test("a layer that is read has its heat in the manifest, and is fetched after an attach, or the restart after it", async () => {
   const storage = new MemoryStorage();
   const { receiver } = await backedUp(t, storage, PAGES_OF_A_FILE);
   await untilPagesAreNamed(storage);
@@ -45,26 +35,38 @@ test("a layer that is read has its heat in the manifest, and is fetched after an
   receiver.sendFrom(t.wal, from);
   const found = async () => {
     const { manifest } = await readManifest(storage, TENANT, MAIN);
-    return manifest?.heat?.some((one) => one.file === file && one.heat >= 3) === true && manifest;
+    return manifest?.heat?.some((one) => one.file === file && one.heat >= 3) === true;
   };
-  const manifest = await until("its heat is in the manifest", found);
+  await until("its heat is in the manifest", found);
 
-  other = await attachedWorld(`${t.dataDir}-new`, storage);
-  expect(sealedFiles(other)).not.toContain(file);
-  const { entry, layer } = pageLayer(other);
-  const heat = manifest.heat!.find((one) => one.file === file)!.heat;
-  const wanted = { tenant: TENANT, path: layer.path, entry, heat };
-  const parts = {
-    ...{ tenant: TENANT, layers: [wanted], log: other.shared.log, goesOn: () => true },
-    fetcher: other.shared.backup!.fetcher,
+  const cold = await both.attach(storage, 0);
+  expect(cold.shared.backup!.warmUps.size).toBe(0);
+  expect(sealedFiles(cold)).not.toContain(file);
+  await cold.close();
+  fs.rmSync(both.dataDir, { recursive: true });
+
+  // It cannot be had; and after a restart that goes on where the attach was.
+  const faulty = new FaultyStorage(storage);
+  const { name } = pageLayer(t.world).entry.object!;
+  const original = faulty.getStream.bind(faulty);
+  faulty.getStream = (wanted, from) => {
+    if (wanted.endsWith(name)) throw new Error("it is away");
+    return original(wanted, from);
   };
-  const none = warmUp({ ...parts, budgetBytes: entry.bytes - 1 });
-  await none.over;
-  expect(none.facts).toMatchObject({ layers: 0, doneLayers: 0 });
-  const warm = warmUp({ ...parts, budgetBytes: entry.bytes });
-  await warm.over;
-  expect(warm.facts).toMatchObject({ layers: 1, doneLayers: 1, doneBytes: entry.bytes, failed: 0 });
-  expect(sealedFiles(other)).toContain(file);
+  const { bytes } = pageLayer(t.world).entry;
+  const warm = await both.attach(faulty, 2 * bytes);
+  const factsOf = (world: TimelineWorld) => world.shared.backup!.warmUps.get(TENANT);
+  await until("it is tried", () => factsOf(warm)?.failed === 1);
+  expect(sealedFiles(warm)).not.toContain(file);
+  await warm.close();
+  const again = await both.reopen(storage);
+  await until("it is here", () => factsOf(again)?.doneLayers === 1);
+  expect(factsOf(again)).toMatchObject({ layers: 1, doneBytes: bytes, failed: 0 });
+  expect(sealedFiles(again)).toContain(file);
+  await until("that is noted", () => {
+    const noted = again.tenant.catalog.setting("warm-up");
+    return Array.isArray(noted) && noted.length === 0;
+  });
 });
 
 test("manifests without heat are written as ever; both are read, and a later format is refused by name", async () => {

@@ -242,7 +242,7 @@ export class BackupSimulator extends Simulator {
       undefined as never,
       files,
     );
-    await attachTenant({ backup, dataDir, tenant: TENANT, onProgress: () => {} });
+    await attachTenant({ backup, dataDir, tenant: TENANT, warmUpBytes: 0, onProgress: () => {} });
     return { dataDir, backup, files };
   }
 

@@ -61,3 +61,23 @@ export const sealedFiles = (world: TimelineWorld): readonly string[] =>
   fs
     .readdirSync(layersPath(timelinePath(world.shared.dataDir, TENANT, MAIN)))
     .filter((name) => name.endsWith(".layer"));
+
+/** Backed up: 20 pages in a layer and 2 of them again in WAL, all of it named by the manifest. */
+export async function uploadedWhole(
+  t: TimelineTest,
+  storage: ObjectStorage,
+  seed = 1,
+): Promise<void> {
+  t.addPages(20, seed);
+  const receiver = await t.takeIn();
+  await t.seal();
+  const sealed = t.wal.end;
+  t.addPages(2, seed + 32);
+  receiver.sendFrom(t.wal, sealed);
+  await receiver.untilDurable(t.wal.end);
+  await until("all is uploaded", async () => {
+    const { manifest } = await readManifest(storage, TENANT, MAIN);
+    const named = (manifest?.timeline.sealedLsn ?? 0) >= sealed && manifest!.garbage.length === 0;
+    return named && uploadedOf(t.world) >= t.wal.end;
+  });
+}

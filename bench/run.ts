@@ -215,9 +215,13 @@ class Run {
   private async backup(): Promise<readonly Result[]> {
     const { lostPages, backupSeconds } = this.sizes;
     const { store } = await this.pgbench();
-    const { dataDir, table } = await this.corpora.denseBase(lostPages);
-    const lost = { store: (await this.stores.imported(dataDir)).dataDir, table };
-    this.corpora.remove(dataDir);
+    const says = `a tenant of ${(lostPages * 8192) / 1e9} GB, and importing it`;
+    const lost = await this.step(says, async () => {
+      const { dataDir, table } = await this.corpora.denseBase(lostPages);
+      const imported = await this.stores.imported(dataDir);
+      this.corpora.remove(dataDir);
+      return { store: imported.dataDir, table };
+    });
     return measureBackup(this.stores, store, lost, backupSeconds);
   }
 

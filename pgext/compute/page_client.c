@@ -269,6 +269,7 @@ client_get_database_size(Oid database)
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("could not read the size of database %u from the page server: %s",
-						database, answer->error)));
+						database, answer->error),
+				 errhint("%s", hint_for(answer->error))));
 	return answer->bytes;
 }

@@ -365,5 +365,6 @@ smgr_install(void)
 
 	if (problem != NULL)
 		ereport(FATAL,
-				(errmsg("the storage manager cannot be replaced: %s", problem)));
+				(errmsg("the storage manager cannot be replaced: %s", problem),
+				 errhint("Use the server program of a distribution this library was tried with.")));
 }

@@ -68,6 +68,8 @@ export type TimelineMsg =
   | { readonly kind: "seal-now"; readonly reply: Reply<Result<undefined, string>> }
   /** Merges all sealed layers into one tier; answered when that has happened. */
   | { readonly kind: "compact"; readonly reply: Reply<Result<undefined, string>> }
+  /** Those who asked for it wait no more: the merge under way for them is given up. */
+  | { readonly kind: "compact-stop" }
   /** Moves the cutoff, by the tenant's policy where none is given; answers where it is, undefined if it cannot tell. */
   | {
       readonly kind: "collect";

@@ -33,6 +33,8 @@ export class Retention {
   walBytesPerSecond = 0;
   private looked: { readonly lsn: Lsn; readonly atMs: number } | undefined;
   failure: string | undefined;
+  /** The merge under way was given up on request. */
+  stopped = false;
   /** What is to be merged is being made ready: layers of these paths are fetched, or an ancestor seals its own. */
   preparing: readonly string[] | undefined;
   /** Leases and snapshots, as the catalog had them in the version that it gives them. */
@@ -241,6 +243,7 @@ export function mergeOver(state: TimelineState, { counts }: Merged): void {
   const { deps, retention } = state;
   retention.job = undefined;
   retention.failure = undefined;
+  retention.stopped = false;
   merging.delete(state);
   deps.log.info({ ...counts }, "layers merged");
   for (const reply of retention.waiters.splice(0)) reply.answer(ok(undefined));
@@ -255,6 +258,13 @@ export function failed(state: TimelineState, error: unknown): void {
   retention.job = undefined;
   merging.delete(state);
   if (state.ended !== undefined) return;
+  if (retention.stopped) {
+    retention.stopped = false;
+    retention.mergeDueMs = deps.clock.steadyMs() + MERGE_RETRY_MS;
+    deps.log.info("layers are not merged: cancelled on request");
+    if (retention.asked.length > 0) beginAsked(state);
+    return;
+  }
   if (error instanceof MergeStale) {
     retention.asked.unshift(...retention.waiters.splice(0));
     return beginNext(state);
@@ -280,6 +290,16 @@ export function compactNow(state: TimelineState, reply: Reply<Result<undefined, 
   }
   retention.asked.push(reply);
   if (retention.job === undefined) beginAsked(state);
+}
+
+/** Gives up the merge that was asked for: the tiers stay as they were. One that was due goes on. */
+export function compactStop({ retention, deps }: TimelineState): void {
+  const { job, waiters } = retention;
+  if (job !== undefined && waiters.length > 0) {
+    retention.stopped = true;
+    deps.merger.withdraw(job.order);
+  }
+  refuseWaiters(retention, "cancelled on request");
 }
 
 function beginAsked(state: TimelineState): void {

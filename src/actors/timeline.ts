@@ -20,6 +20,7 @@ import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
 import { evict } from "./timeline-residence.ts";
 import {
   compactNow,
+  compactStop,
   endRetention,
   failed as mergeFailed,
   mergeReady,
@@ -213,6 +214,8 @@ function handle(state: TimelineState, msg: Msg): void {
       return layerPut(state, msg.file, msg.object, msg.error);
     case "compact":
       return compactNow(state, msg.reply);
+    case "compact-stop":
+      return compactStop(state);
     case "evict":
       return evict(state, msg.files, msg.reply);
     case "collect":

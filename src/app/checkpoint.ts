@@ -7,17 +7,22 @@ import type { TimelineMsg } from "../actors/timeline-messages.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { CHECKPOINT_MS_MAX } from "../core/limits.ts";
 import { type Result, err, ok } from "../core/result.ts";
+import type { JobReporter } from "../http/jobs.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 import { timelineInfo } from "./info.ts";
+import { unlessCancelled } from "./long-work.ts";
 
-/** Answered when every record that was visible before is in a sealed layer. */
+/** Answered when every record that was visible before is in a sealed layer. A seal that has begun is not cancelled. */
 export async function checkpoint(
   tenant: TenantHandle,
   timeline: TimelineHandle,
+  job: JobReporter,
 ): Promise<Result<TimelineInfo, AdminError>> {
   const { id, name } = timeline.entry;
+  job.step("seal");
   // While one layer is being sealed the open one cannot be frozen: the second turn takes that one.
   for (let turn = 0; turn < 2; turn++) {
+    unlessCancelled(job);
     const sealed = await ask<TimelineMsg, Result<undefined, string>>(
       timeline.ref,
       (reply) => ({ kind: "seal-now", reply }),

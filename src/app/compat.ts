@@ -17,8 +17,7 @@ import type { Catalog } from "../store/catalog.ts";
 import { StoreFull } from "../store/store-errors.ts";
 import { type Finder, refuse } from "./finder.ts";
 import { notLoaded } from "./moments.ts";
-
-const SETTING = "retention";
+import { changedPolicy } from "./retention.ts";
 
 export function compatManagement(
   { clock }: TenantShared,
@@ -37,11 +36,11 @@ export function compatManagement(
       finder.withTenant(ref, ({ catalog }) => {
         const next = how === "patch" ? { ...overrides(catalog), ...config } : config;
         const { gc_horizon: walBytes, pitr_interval: interval } = next;
-        const value = {
+        const policy = {
           window_ms: interval === undefined ? RETENTION_MS : parseDuration(interval),
           wal_bytes: walBytes ?? RETENTION_WAL_BYTES,
         };
-        return orFull(() => catalog.change((change) => change.putSetting(SETTING, value)));
+        return orFull(() => changedPolicy(catalog, policy));
       }),
     keyspace: (ref, timelineRef, at) =>
       finder.withTimeline(ref, timelineRef, (_tenant, timeline) => keyspace(timeline, at)),
@@ -66,7 +65,7 @@ export function compatManagement(
 }
 
 /** A full disk is no bug of ours: the answer says so. */
-function orFull(change: () => void): Result<undefined, AdminError> {
+function orFull(change: () => unknown): Result<undefined, AdminError> {
   try {
     change();
     return ok(undefined);

@@ -125,8 +125,8 @@ export function createManagement(deps: ManagementDeps): Management {
           : refuse(refused);
       }),
     ...holdsManagement(directory, finder, deps.shared.clock.nowMs),
-    ...retentionManagement(deps.shared, deps.computes, finder),
-    ...checkManagement(deps.shared, finder),
+    ...retentionManagement(deps.shared, deps.computes, jobs, finder),
+    ...checkManagement(deps.shared, jobs, finder),
   };
 }
 

@@ -9,6 +9,7 @@ import { cutoffOf, retainedFamily } from "../actors/timeline-pins.ts";
 import { retentionPolicy } from "../actors/timeline-cutoff.ts";
 import type { AdminError } from "../core/admin-error.ts";
 import { Family, type Pin } from "../core/gc.ts";
+import { formatBytes } from "../core/human.ts";
 import { COMPACT_MS_MAX, WAIT_LSN_MS_MAX } from "../core/limits.ts";
 import { Lsn } from "../core/lsn.ts";
 import { type Result, err, ok } from "../core/result.ts";
@@ -23,10 +24,12 @@ import type {
 } from "../protocol/api-retention.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { Management } from "../http/management.ts";
+import { type JobBook, JobCancelled, type JobReporter } from "../http/jobs.ts";
 import { checkpoint } from "./checkpoint.ts";
 import type { Computes } from "./computes.ts";
 import type { Finder } from "./finder.ts";
 import { keptFor } from "./kept.ts";
+import { asJob } from "./long-work.ts";
 import { inUse } from "./tenants.ts";
 
 const unavailable = (message: string): Result<never, AdminError> =>
@@ -36,13 +39,23 @@ const unavailable = (message: string): Result<never, AdminError> =>
 export function retentionManagement(
   shared: TenantShared,
   computes: Computes,
+  jobs: JobBook,
   finder: Finder,
 ): Pick<
   Management,
   "checkpoint" | "retention" | "retentionPolicy" | "collect" | "compact" | "deleteTimeline"
 > {
   return {
-    checkpoint: (ref, timelineRef) => finder.withTimeline(ref, timelineRef, checkpoint),
+    checkpoint: (ref, timelineRef) =>
+      finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
+        asJob(
+          jobs,
+          "checkpoint",
+          timeline.entry.name,
+          (job) => checkpoint(tenant, timeline, job),
+          (info) => ({ timeline: info }),
+        ),
+      ),
     retention: (ref, timelineRef, detail) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
         detail === "brief"
@@ -57,11 +70,17 @@ export function retentionManagement(
       ),
     compact: (ref, timelineRef) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
-        compact(shared, tenant, timeline),
+        asJob(
+          jobs,
+          "compact",
+          timeline.entry.name,
+          (job) => compact(shared, tenant, timeline, job),
+          () => ({}),
+        ),
       ),
     deleteTimeline: (ref, timelineRef, recursive) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>
-        deleteTimeline(computes, tenant, timeline, recursive),
+        deleteTimeline(computes, jobs, tenant, timeline, recursive),
       ),
   };
 }
@@ -132,8 +151,14 @@ async function retentionBytes(
   return ok({ ...info.value, pins, kept: { window, superseded } });
 }
 
-/** Changes what is given of the tenant's policy; what holds then. Throws what the catalog does. */
-function changedPolicy(catalog: Catalog, change: ChangeRetentionPolicy): RetentionPolicyInfo {
+/**
+ * Changes what is given of the tenant's policy; what holds then. Throws what the catalog does. The only
+ * place that writes it, whichever route asks.
+ */
+export function changedPolicy(
+  catalog: Catalog,
+  change: ChangeRetentionPolicy,
+): RetentionPolicyInfo {
   const { windowMs, walBytes } = retentionPolicy(catalog);
   const policy = { window_ms: windowMs, wal_bytes: walBytes, ...change };
   if (Object.keys(change).length > 0) {
@@ -197,9 +222,15 @@ async function compact(
   shared: TenantShared,
   tenant: TenantHandle,
   timeline: TimelineHandle,
+  job: JobReporter,
 ): Promise<Result<RetentionInfo, AdminError>> {
-  const sealed = await checkpoint(tenant, timeline);
+  const sealed = await checkpoint(tenant, timeline, job);
   if (!sealed.ok) return sealed;
+  const { store } = tenant.timelines.get(timeline.entry.id) ?? timeline;
+  job.step("merge", `${store?.tiers.length ?? 0} tiers, ${formatBytes(store?.sealedBytes ?? 0)}`);
+  const stop = (): void => timeline.ref.tell({ kind: "compact-stop" });
+  job.signal.addEventListener("abort", stop, { once: true });
+  if (job.signal.aborted) throw new JobCancelled();
   const merged = await ask<TimelineMsg, Result<undefined, string>>(
     timeline.ref,
     (reply) => ({ kind: "compact", reply }),
@@ -207,6 +238,7 @@ async function compact(
   );
   const { name } = timeline.entry;
   if (merged === "timed-out") return unavailable(`"${name}" is still being merged; it goes on`);
+  if (job.signal.aborted) throw new JobCancelled();
   if (!merged.ok) return unavailable(`"${name}": ${merged.error}`);
   return retentionInfo(shared, tenant, timeline);
 }
@@ -214,6 +246,7 @@ async function compact(
 /** Deletes a timeline and, if asked to, all that descend from it. */
 async function deleteTimeline(
   computes: Computes,
+  jobs: JobBook,
   tenant: TenantHandle,
   timeline: TimelineHandle,
   recursive: boolean,
@@ -225,11 +258,17 @@ async function deleteTimeline(
     const busy = await inUse(computes, tenant, new Set(family.descendants(id)));
     if (busy !== undefined) return err(busy);
   }
-  const removed = await ask<TenantMsg, Result<readonly string[], AdminError>>(
-    tenant.ref,
-    (reply) => ({ kind: "remove", timeline: id, recursive, reply }),
-    COMPACT_MS_MAX,
-  );
-  if (removed !== "timed-out") return removed;
-  return unavailable(`"${timeline.entry.name}" is still being deleted`);
+  const { name } = timeline.entry;
+  const work = async (job: JobReporter): Promise<Result<readonly string[], AdminError>> => {
+    // Half of it deleted would be worse.
+    job.pastCancelling();
+    job.step("delete");
+    const removed = await ask<TenantMsg, Result<readonly string[], AdminError>>(
+      tenant.ref,
+      (reply) => ({ kind: "remove", timeline: id, recursive, reply }),
+      COMPACT_MS_MAX,
+    );
+    return removed === "timed-out" ? unavailable(`"${name}" is still being deleted`) : removed;
+  };
+  return asJob(jobs, "delete", name, work, (deleted) => ({ deleted }));
 }

@@ -15,6 +15,8 @@ import { type Answer, type Finder, refuse } from "./finder.ts";
 import type { Imports } from "./imports.ts";
 import { fullBackup } from "./full-backup.ts";
 import { tenantInfo, unusableTenants } from "./info.ts";
+import { asJob } from "./long-work.ts";
+import type { JobReporter } from "../http/jobs.ts";
 import { rotateKeys } from "./rotate-keys.ts";
 import { scrub } from "./scrub.ts";
 
@@ -121,15 +123,21 @@ async function deleteTenant(
     const busy = await inUse(deps.computes, tenant, undefined);
     if (busy !== undefined) return refuse(busy);
   }
-  const deleted = await ask<TenantsMsg, Result<undefined, AdminError> | undefined>(
-    tenants,
-    (reply) => ({ kind: "delete", id, keepBackup: backup === "keep", reply }),
-    COMPACT_MS_MAX,
-  );
-  if (deleted === undefined || deleted === "timed-out") {
-    return refuse({ kind: "unavailable", message: `tenant ${id} is still being deleted` });
-  }
-  return deleted.ok ? ok(names) : deleted;
+  const work = async (job: JobReporter): Promise<Result<readonly string[], AdminError>> => {
+    // Half of it deleted would be worse.
+    job.pastCancelling();
+    job.step("delete");
+    const deleted = await ask<TenantsMsg, Result<undefined, AdminError> | undefined>(
+      tenants,
+      (reply) => ({ kind: "delete", id, keepBackup: backup === "keep", reply }),
+      COMPACT_MS_MAX,
+    );
+    if (deleted === undefined || deleted === "timed-out") {
+      return refuse({ kind: "unavailable", message: `tenant ${id} is still being deleted` });
+    }
+    return deleted.ok ? ok(names) : deleted;
+  };
+  return asJob(deps.jobs, "delete", id, work, (gone) => ({ deleted: gone }));
 }
 
 /** The refusal to delete what computes use; `timelines` undefined: all of the tenant. */

@@ -10,8 +10,9 @@ import { stepLine, watchJob } from "./progress.ts";
 const CANCEL_POLL_MS = 1_000;
 
 const HELP = `
-Commands that begin long work wait for it and show its steps. Interrupting them ends the waiting, not
-the work: it is a job of the server. What is cancelled is undone.
+Commands that begin long work wait for it. Interrupting them ends the waiting, not the work: it is a job
+of the server, and so are sealing, merging, checking and deleting. What is cancelled is undone; a merge
+that is cancelled leaves the layers as they were. Deleting cannot be cancelled.
 
 Examples:
   pageserver job list

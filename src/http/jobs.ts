@@ -1,9 +1,10 @@
-// The book of long work: follow a primary, start or stop a compute. Whoever does the work reports
+// The book of long work: follow a primary, start a compute, merge layers, check a store. Whoever does the work reports
 // steps; whoever asks gets a snapshot, at once or when the job ends. In memory only: a job that was
 // running when the program died is over, and what it left behind is cleaned up by the next one.
 
 import { randomUUID } from "node:crypto";
 import type { RotatedKeys, ScrubInfo } from "../protocol/api-backup.ts";
+import type { CheckReport } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job, JobStep } from "../protocol/api-work.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
 
@@ -15,6 +16,8 @@ export interface JobResult {
   readonly compute?: ComputeInfo;
   readonly scrub?: ScrubInfo;
   readonly keys?: RotatedKeys;
+  readonly check?: CheckReport;
+  readonly deleted?: readonly string[];
 }
 
 /** The worker's side of one job. Calls after the end are ignored. */

@@ -2,6 +2,7 @@
 
 import Type from "typebox";
 import { RotatedKeys, ScrubInfo } from "./api-backup.ts";
+import { CheckReport } from "./api-status.ts";
 import { type Api, Hex32, LsnText, Name, TimeText, TimelineInfo } from "./api.ts";
 
 export const FollowRequest = Type.Object(
@@ -98,6 +99,10 @@ export const Job = Type.Object({
     Type.Literal("restore"),
     Type.Literal("scrub"),
     Type.Literal("rotate-keys"),
+    Type.Literal("checkpoint"),
+    Type.Literal("compact"),
+    Type.Literal("check"),
+    Type.Literal("delete"),
   ]),
   /** What it works on: a timeline's name, or a tenant's id. */
   target: Type.String(),
@@ -117,6 +122,9 @@ export const Job = Type.Object({
       compute: Type.Optional(ComputeInfo),
       scrub: Type.Optional(ScrubInfo),
       keys: Type.Optional(RotatedKeys),
+      check: Type.Optional(CheckReport),
+      /** Names of the timelines that are gone. */
+      deleted: Type.Optional(Type.Array(Type.String())),
     }),
   ),
 });

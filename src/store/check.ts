@@ -21,6 +21,8 @@ export interface CheckTarget {
   readonly directoryOf: (timeline: TimelineEntry) => string;
   /** Awaited between turns of a few ms: lets others work. */
   readonly turn: () => Promise<void>;
+  /** Bytes of layers that are checked, of all that there are. */
+  readonly onProgress?: (bytes: number, bytesAll: number) => void;
   /** Brings the file of a layer that object storage has; undefined: such layers are counted, not checked. */
   readonly fetchLayer?: ((entry: LayerEntry, path: string) => Promise<void>) | undefined;
 }
@@ -49,6 +51,8 @@ class StoreCheck {
   private versions = 0;
   private walSegments = 0;
   private remote = 0;
+  private bytes = 0;
+  private bytesAll = 0;
   private readonly report: CheckReport = (invariant, where, found) => {
     this.problems.push(`${invariant}: ${where}: ${found}`);
   };
@@ -68,6 +72,9 @@ class StoreCheck {
       this.report("I12", catalog.path, errorText(cause));
     }
     const byId = new Map<string, TimelineEntry>(timelines.map((entry) => [entry.id, entry]));
+    for (const { layers } of this.maps.values()) {
+      for (const { entry } of layers) this.bytesAll += entry.bytes;
+    }
     // First, while the layers are those that the catalog had.
     for (const timeline of timelines) {
       this.checkLogicalSize(timeline, byId);
@@ -79,6 +86,8 @@ class StoreCheck {
       this.checkSnapshots(timeline, byId);
       for (const sealed of this.maps.get(timeline.id)!.layers) {
         await this.checkLayer(timeline, sealed, byId);
+        this.bytes += sealed.entry.bytes;
+        this.target.onProgress?.(this.bytes, this.bytesAll);
       }
       const directory = walPath(this.target.directoryOf(timeline));
       // As it is now: a seal during the walk lets go of WAL that was needed when it began.

@@ -10,6 +10,7 @@ import { MERGE_RETRY_MS } from "../../src/core/limits.ts";
 import type { Result } from "../../src/core/result.ts";
 import { systemClock } from "../../src/io/clock.ts";
 import type { Merged } from "../../src/store/merge-order.ts";
+import { plainFailure } from "../../src/store/store-errors.ts";
 import { mergeInPlace } from "../support/in-place-thread.ts";
 import { until } from "../support/replication.ts";
 import { timelineTest } from "../support/timeline-test.ts";
@@ -174,4 +175,36 @@ test("a layer that a merge finds damaged is in quarantine, and said to be", asyn
   await until("it is in quarantine", () => map.damaged.length > 0);
   expect(map.damaged).toMatchObject([{ file: older!.file }]);
   expect(await t.world.fill(PAGES - 1)).toBe((PAGES + 1) & 255);
+});
+
+test("a merge that is cancelled leaves the tiers as they are, and another one can be asked for", async () => {
+  const asked: string[] = [];
+  let idle = true;
+  const open: OpenMergeThread = (handlers) => {
+    const thread = mergeInPlace(handlers);
+    return {
+      ...thread,
+      tell: (message) => {
+        asked.push(message.kind);
+        if (!idle) return thread.tell(message);
+        if (message.kind !== "give-up") return;
+        const failure = plainFailure(new Error("given up"));
+        handlers.onTold({ kind: "failed", job: message.job, failure });
+      },
+    };
+  };
+  await t.reopen({ merger: open });
+  await layers([1, 2]);
+  const merged = compact();
+  await until("it is under way", () => asked.length > 0);
+  t.world.main.ref.tell({ kind: "compact-stop" });
+  expect(await merged).toEqual({ ok: false, error: "cancelled on request" });
+  await until("it is given up", () => t.world.main.merge?.().merging === false);
+  expect(asked).toEqual(["order", "give-up"]);
+  expect(t.world.main.merge?.().failure).toBeUndefined();
+  expect(t.world.main.store!.tiers).toHaveLength(3);
+  idle = false;
+  expect(await compact()).toEqual({ ok: true, value: undefined });
+  expect(t.world.main.store!.tiers).toHaveLength(1);
+  expectNoOrphans();
 });

@@ -19,7 +19,7 @@ import { moveCutoff, retentionPolicy } from "./timeline-cutoff.ts";
 import { absentLayers, fetchPaths, findLayer } from "./timeline-fetch.ts";
 import { timelineEntryOf } from "./timeline-load.ts";
 import { cutoffOf, dropExpiredLeases, retainedFamily } from "./timeline-pins.ts";
-import type { TimelineState } from "./timeline-state.ts";
+import type { Msg, TimelineState } from "./timeline-state.ts";
 
 /** The retention part of one life of a timeline. */
 export class Retention {
@@ -180,7 +180,7 @@ function sealAncestor(
 }
 
 /** What a merge needs is here, or cannot be had. */
-export function mergeReady(state: TimelineState, error: unknown): void {
+function mergeReady(state: TimelineState, error: unknown): void {
   state.retention.preparing = undefined;
   if (error !== undefined) return failed(state, error);
   beginNext(state);
@@ -222,8 +222,25 @@ function carryOut(state: TimelineState, { order }: BegunMerge): void {
   );
 }
 
+/** What the merge under way, or the one that is made ready, has come to. */
+export function mergeTold(
+  state: TimelineState,
+  told: Extract<Msg, { kind: "merged" | "merge-over" | "merge-failed" | "merge-ready" }>,
+): void {
+  switch (told.kind) {
+    case "merged":
+      return merged(state, told.merged);
+    case "merge-over":
+      return mergeOver(state, told.merged);
+    case "merge-failed":
+      return failed(state, told.error);
+    case "merge-ready":
+      return mergeReady(state, told.error);
+  }
+}
+
 /** The merger has written the new layers: they take the old ones' place. */
-export function merged(state: TimelineState, result: Merged): void {
+function merged(state: TimelineState, result: Merged): void {
   const { deps, wal, retention, self } = state;
   const { job } = retention;
   if (job === undefined || state.ended !== undefined) return;
@@ -239,7 +256,7 @@ export function merged(state: TimelineState, result: Merged): void {
   );
 }
 
-export function mergeOver(state: TimelineState, { counts }: Merged): void {
+function mergeOver(state: TimelineState, { counts }: Merged): void {
   const { deps, retention } = state;
   retention.job = undefined;
   retention.failure = undefined;
@@ -251,7 +268,7 @@ export function mergeOver(state: TimelineState, { counts }: Merged): void {
 }
 
 /** The tiers stay as they were; it is tried again later. */
-export function failed(state: TimelineState, error: unknown): void {
+function failed(state: TimelineState, error: unknown): void {
   const { deps, retention } = state;
   if (error instanceof StoreFailed) throw error;
   retention.job?.giveUp();

@@ -18,15 +18,7 @@ import { hold } from "./timeline-holds.ts";
 import type { TimelineMsg } from "./timeline-messages.ts";
 import { backup, dismiss, read, refuse } from "./timeline-readers.ts";
 import { evict } from "./timeline-residence.ts";
-import {
-  compactNow,
-  compactStop,
-  endRetention,
-  failed as mergeFailed,
-  mergeReady,
-  mergeOver,
-  merged,
-} from "./timeline-retention.ts";
+import { compactNow, compactStop, endRetention, mergeTold } from "./timeline-retention.ts";
 import { answerLoaded, maybeSleep } from "./timeline-sleep.ts";
 import { type Msg, type TimelineDeps, TimelineState, move, publish } from "./timeline-state.ts";
 import {
@@ -198,13 +190,10 @@ function handle(state: TimelineState, msg: Msg): void {
     case "seal-now":
       return sealNow(state, msg.reply);
     case "merged":
-      return merged(state, msg.merged);
     case "merge-over":
-      return mergeOver(state, msg.merged);
     case "merge-failed":
-      return mergeFailed(state, msg.error);
     case "merge-ready":
-      return mergeReady(state, msg.error);
+      return mergeTold(state, msg);
     case "backed-up":
       if (backedUp(state, msg.done, msg.error)) progressed(state);
       return backupTick(state);

@@ -37,6 +37,8 @@ export interface Crashed {
 const SPC_DEFAULT = 1663;
 /** Rows of 2000 random bytes that fill a page to the last 24. */
 const NOISE_ROWS_A_PAGE = 4;
+/** Different rows of random bytes of the half-full table. */
+const BODIES = 256;
 /** Clients of pgbench. */
 const CLIENTS = 8;
 
@@ -90,6 +92,21 @@ export class Corpora {
       await pg.sql(
         "CREATE TABLE roomy (n int, filler text) WITH (fillfactor = 10); " +
           `INSERT INTO roomy SELECT 0, repeat('x', 400) FROM generate_series(1, ${pages})`,
+      );
+    });
+  }
+
+  /** A table of `pages` pages, each half filled by one row of random bytes: it has room for the next version of it. */
+  halfFullBase(pages: number): Promise<Base> {
+    return this.base("half_full", async (pg) => {
+      // Few bodies for many rows: no page has one of them twice but as two versions.
+      await pg.sql(
+        "CREATE TABLE bodies AS SELECT i, (SELECT string_agg(uuid_send(gen_random_uuid()), '') " +
+          `FROM generate_series(1, 244 + 0 * i)) AS body FROM generate_series(0, ${BODIES - 1}) i; ` +
+          "CREATE TABLE half_full (n int, body bytea) WITH (fillfactor = 50); " +
+          "ALTER TABLE half_full ALTER body SET STORAGE PLAIN; " +
+          `INSERT INTO half_full SELECT 0, body FROM generate_series(1, ${pages}) s ` +
+          `JOIN bodies ON i = s % ${BODIES}; VACUUM FREEZE half_full`,
       );
     });
   }
@@ -160,13 +177,13 @@ export class Corpora {
     });
   }
 
-  /** Writes the whole roomy table so often, an image of every page each time. */
+  /** Writes the whole half-full table so often, an image of every page each time. */
   overwrites(base: Base, times: number): Promise<Crashed> {
     return this.crashed(base, { full_page_writes: "on" }, async (pg) => {
       for (let i = 0; i < times; i++) {
         await pg.sql("CHECKPOINT");
-        await pg.sql("UPDATE roomy SET n = n + 1");
-        await pg.sql("VACUUM roomy");
+        await pg.sql("UPDATE half_full SET n = n + 1");
+        await pg.sql("VACUUM half_full");
       }
     });
   }

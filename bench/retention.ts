@@ -99,7 +99,7 @@ export async function measureAmplification(
   corpora: Corpora,
   pages: number,
 ): Promise<readonly Result[]> {
-  const base = await corpora.roomyBase(pages);
+  const base = await corpora.halfFullBase(pages);
   const { dataDir: store } = await stores.imported(base.dataDir);
   const crashed = await corpora.overwrites(base, OVERWRITES);
   const server = await stores.serve(store);

@@ -120,7 +120,7 @@ function layerTraffic({ eviction, fetcher, warmUps }: Backup): NonNullable<Statu
 }
 
 /** Tenants that cannot be opened or may not be backed up, WAL that waits (a full disk) or comes no more (a source that refuses), merges that fail. */
-function alarmsOf({ tenants, unusable }: Directory): readonly string[] {
+export function alarmsOf({ tenants, unusable }: Directory): readonly string[] {
   const alarms = [...unusable].map(([id, why]) => `tenant ${id}: ${why}`);
   for (const { id, timelines } of tenants.values()) {
     for (const { backup } of timelines.values()) {

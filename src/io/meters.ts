@@ -5,20 +5,46 @@ import { type RecordableHistogram, createHistogram } from "node:perf_hooks";
 
 const TALLY_MAX = 255;
 
-/** Durations or sizes: how many, their sum, and quantiles of the last one to two windows. */
-export class Distribution {
+/** Values of the last one to two windows in `Counts` of two windows, and how many there ever were. */
+abstract class Windowed<Counts> {
   count = 0;
   sum = 0;
+  protected current: Counts;
+  protected former: Counts;
+  private readonly empty: () => Counts;
   private readonly windowMs: number;
   private readonly now: () => number;
-  private current: RecordableHistogram = createHistogram();
-  private former: RecordableHistogram = createHistogram();
   private sinceMs: number;
 
-  constructor(windowMs: number, now: () => number = () => performance.now()) {
+  constructor(windowMs: number, now: () => number, empty: () => Counts) {
     this.windowMs = windowMs;
     this.now = now;
+    this.empty = empty;
+    this.current = empty();
+    this.former = empty();
     this.sinceMs = now();
+  }
+
+  abstract record(value: number): void;
+
+  /** The value that so many percent do not exceed; undefined: nothing was recorded lately. */
+  abstract percentile(percent: number): number | undefined;
+
+  protected turn(): void {
+    const age = this.now() - this.sinceMs;
+    if (age < this.windowMs) return;
+    this.former = age < 2 * this.windowMs ? this.current : this.empty();
+    this.current = this.empty();
+    this.sinceMs = this.now();
+  }
+}
+
+const steadyMs = (): number => performance.now();
+
+/** Durations or sizes: how many, their sum, and quantiles of the last one to two windows. */
+export class Distribution extends Windowed<RecordableHistogram> {
+  constructor(windowMs: number, now = steadyMs) {
+    super(windowMs, now, () => createHistogram());
   }
 
   /** `value`: a whole number from 1 up; smaller ones count as 1. */
@@ -28,7 +54,6 @@ export class Distribution {
     this.current.record(Math.max(1, Math.round(value)));
   }
 
-  /** The value that so many percent do not exceed; undefined: nothing was recorded lately. */
   percentile(percent: number): number | undefined {
     this.turn();
     const { current, former } = this;
@@ -38,31 +63,13 @@ export class Distribution {
     both.add(former);
     return both.percentile(percent);
   }
-
-  private turn(): void {
-    const age = this.now() - this.sinceMs;
-    if (age < this.windowMs) return;
-    this.former = age < 2 * this.windowMs ? this.current : createHistogram();
-    this.current = createHistogram();
-    this.sinceMs = this.now();
-  }
 }
 
 /** Small whole numbers, counted one by one for each page: how many, their sum, and quantiles of the last one to two windows. */
-export class Tally {
-  count = 0;
-  sum = 0;
-  private readonly windowMs: number;
-  private readonly now: () => number;
-  // By value; larger ones count as the last.
-  private current = new Uint32Array(TALLY_MAX + 1);
-  private former = new Uint32Array(TALLY_MAX + 1);
-  private sinceMs: number;
-
-  constructor(windowMs: number, now: () => number = () => performance.now()) {
-    this.windowMs = windowMs;
-    this.now = now;
-    this.sinceMs = now();
+export class Tally extends Windowed<Uint32Array> {
+  constructor(windowMs: number, now = steadyMs) {
+    // By value; larger ones count as the last.
+    super(windowMs, now, () => new Uint32Array(TALLY_MAX + 1));
   }
 
   record(value: number): void {
@@ -72,7 +79,6 @@ export class Tally {
     this.current[at] = this.current[at]! + 1;
   }
 
-  /** The value that so many percent do not exceed; undefined: nothing was recorded lately. */
   percentile(percent: number): number | undefined {
     this.turn();
     const { current, former } = this;
@@ -84,16 +90,6 @@ export class Tally {
       left -= current[value]! + former[value]!;
       if (left <= 0) return value;
     }
-  }
-
-  private turn(): void {
-    const age = this.now() - this.sinceMs;
-    if (age < this.windowMs) return;
-    const spare = this.former;
-    this.former = this.current;
-    this.current = spare.fill(0);
-    if (age >= 2 * this.windowMs) this.former.fill(0);
-    this.sinceMs = this.now();
   }
 }
 

@@ -1,12 +1,14 @@
 // What verify:full-disk does to one timeline, with the disk full from some write on, or one sync failing.
 // What must hold: a step that cannot be kept is refused and says "no space left"; pages are read all the while;
-// once there is room the same process does the step, and all others; nothing that was read, or acknowledged,
-// differs afterwards, nor after a restart. A failed sync stops the process, and the next one recovers.
+// what goes on by itself (WAL, seals, merges) is an alarm of `status` until there is room; then the same process
+// does the step, and all others; nothing that was read, or acknowledged, differs afterwards, nor after a
+// restart. A failed sync stops the process, and the next one recovers.
 
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkTenant } from "../../src/app/check.ts";
+import { alarmsOf } from "../../src/app/status.ts";
 import { parseTimelineId } from "../../src/core/ids.ts";
 import { Lsn } from "../../src/core/lsn.ts";
 import { LocalStorage } from "../../src/io/objects/local.ts";
@@ -62,6 +64,8 @@ type Refusal = string | undefined;
 interface Step {
   readonly name: string;
   readonly attempt: () => Promise<Refusal>;
+  /** It goes on by itself: until then `status` says so. Of all else only who asked hears. */
+  readonly alarms: boolean;
 }
 
 export async function scenario(
@@ -184,23 +188,24 @@ class Scenario {
       this.seal,
       this.ask("lease", (reply) => ({ kind: "lease", lsn: this.sent, reply })),
       this.ask("collect", (reply) => ({ kind: "collect", ...window, reply })),
-      this.ask("compact", (reply) => ({ kind: "compact", reply })),
+      this.compact,
       this.takeIn(121),
       this.ask("delete the snapshot", (reply) => ({ kind: "delete-snapshot", name: "s", reply })),
       this.tenantStep("delete the branch", (reply) => ({
         ...{ kind: "remove", timeline: BRANCH, recursive: false, reply },
       })),
       this.seal,
-      this.ask("compact", (reply) => ({ kind: "compact", reply })),
+      this.compact,
       ...(this.backedUp ? [this.uploaded] : []),
     ];
   }
 
-  async perform({ name, attempt }: Step): Promise<void> {
+  async perform({ name, attempt, alarms }: Step): Promise<void> {
     const { disk } = this;
     this.step = name;
     const refused = await attempt();
     if (this.world.fatal.length > 0) this.stop(name);
+    if (refused !== undefined && alarms) this.assertAlarm(name);
     await this.readsAnswer(name).catch((error: unknown) => {
       // It stopped meanwhile.
       if (this.world.fatal.length === 0) throw error;
@@ -220,6 +225,12 @@ class Scenario {
     if (this.world.crashes.length > 0) {
       throw new Error(`${name}: an actor crashed: ${String(this.world.crashes[0]!.error)}`);
     }
+  }
+
+  private assertAlarm(name: string): void {
+    const alarms = alarmsOf(this.world.shared.directory);
+    if (alarms.some((alarm) => NO_SPACE.test(alarm))) return;
+    throw new Error(`${name} is refused, and no alarm says why: ${JSON.stringify(alarms)}`);
   }
 
   /** The process stops; another one takes its place, and looks at what is there. */
@@ -300,11 +311,15 @@ class Scenario {
       }
       return "nothing happens";
     };
-    return { name: `take in ${seed}`, attempt };
+    return { name: `take in ${seed}`, attempt, alarms: true };
   }
 
   private get seal(): Step {
-    return this.ask("seal", (reply) => ({ kind: "seal-now", reply }));
+    return { ...this.ask("seal", (reply) => ({ kind: "seal-now", reply })), alarms: true };
+  }
+
+  private get compact(): Step {
+    return { ...this.ask("compact", (reply) => ({ kind: "compact", reply })), alarms: true };
   }
 
   private get uploaded(): Step {
@@ -316,7 +331,7 @@ class Scenario {
       }
       return "it is not uploaded";
     };
-    return { name: "uploaded", attempt };
+    return { name: "uploaded", attempt, alarms: false };
   }
 
   private ask(
@@ -328,6 +343,7 @@ class Scenario {
     return {
       name,
       attempt: async () => refusalOf(await this.world.ask<unknown>(build, MAIN, RESUME_MS_MAX)),
+      alarms: false,
     };
   }
 
@@ -341,7 +357,7 @@ class Scenario {
       new Promise((resolve) =>
         this.world.tenant.ref.tell(build({ answer: (value) => resolve(refusalOf(value)) })),
       );
-    return { name, attempt };
+    return { name, attempt, alarms: false };
   }
 }
 

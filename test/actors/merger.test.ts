@@ -6,7 +6,9 @@ import { expect, test } from "vitest";
 import type { MergeWanted, OpenMergeThread } from "../../src/actors/merger.ts";
 import type { JobTold } from "../../src/actors/thread-jobs.ts";
 import { openMergeThread } from "../../src/app/threads.ts";
+import { KIND } from "../../src/core/key.ts";
 import { MERGE_RETRY_MS } from "../../src/core/limits.ts";
+import { LSN_INVALID, type Lsn } from "../../src/core/lsn.ts";
 import type { Result } from "../../src/core/result.ts";
 import { systemClock } from "../../src/io/clock.ts";
 import type { Merged } from "../../src/store/merge-order.ts";
@@ -14,7 +16,7 @@ import { plainFailure } from "../../src/store/store-errors.ts";
 import { mergeInPlace } from "../support/in-place-thread.ts";
 import { until } from "../support/replication.ts";
 import { timelineTest } from "../support/timeline-test.ts";
-import { BASE, MAIN, TimelineWorld } from "../support/timeline-world.ts";
+import { BASE, MAIN, REL, TimelineWorld } from "../support/timeline-world.ts";
 
 /** Starting a thread from sources takes a second, on a busy machine many. */
 const SLOW_MS = 60_000;
@@ -145,17 +147,27 @@ test("what a branch reads of its ancestor is sealed before its layers are merged
   t.addPages(PAGES, 50);
   const receiver = await t.takeIn(from);
   const id = await t.branchAt(t.wal.end);
-  const { entry } = t.world.main;
-  expect([t.world.main.store!.openIsEmpty, entry.sealedLsn]).toEqual([false, from]);
+  expect([t.world.main.store!.openIsEmpty, t.world.main.entry.sealedLsn]).toEqual([false, from]);
   expect(receiver.refused).toBeUndefined();
-  expect(await compact(id), "there is nothing to merge").toMatchObject({ ok: true });
   const branch = t.world.tenant.timelines.get(id)!.store!;
+  const { sink } = branch;
+  const page = sink.groups.id(KIND.PAGE, REL.spc, REL.db, REL.rel, REL.fork);
+  for (const behind of [8, 16]) {
+    const lsn = (t.wal.end + behind) as Lsn;
+    branch.sink.putZeroPage(page, 0, lsn);
+    branch.freeze(lsn, LSN_INVALID);
+    const seal = branch.beginSeal(0)!;
+    while (seal.step());
+    await seal.finish();
+  }
   expect(branch.unsealedAncestor?.id).toBe(MAIN);
   const retained = { cutoff: branch.sealedUpTo, pins: [] };
-  const plan = { from: 0, to: 0, reason: "asked" } as const;
+  const plan = { from: 0, to: 1, reason: "asked" } as const;
   expect(() => branch.beginMerge({ plan, retained, nowMs: 0 })).toThrow(/I9/);
-  await t.seal();
-  expect(branch.unsealedAncestor).toBeUndefined();
+  expect(await compact(id)).toEqual({ ok: true, value: undefined });
+  expect(t.world.main.entry.sealedLsn).toBe(t.wal.end);
+  expect(branch.tiers).toHaveLength(1);
+  expectNoOrphans(id);
 });
 
 test("a layer that a merge finds damaged is in quarantine, and said to be", async () => {

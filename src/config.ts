@@ -27,6 +27,7 @@ const schema = z.strictObject({
   httpHost: z.string().min(1).default("127.0.0.1"),
   httpPort: port.default(9_898),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+  traces: yesOrNo.default(false),
   tenantConnections: z.coerce
     .number()
     .int()
@@ -88,6 +89,7 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   httpHost: about("http_host", "HTTP_HOST", "address", "management API"),
   httpPort: about("http_port", "HTTP_PORT", "port", "management API; 0 is any free one"),
   logLevel: about("log_level", "LOG_LEVEL", "word", "trace, debug, info, warn or error"),
+  traces: about("traces", "TRACES", "boolean", "spans for the OpenTelemetry SDK that was loaded"),
   tenantConnections: about(
     ...(["tenant_connections", "TENANT_CONNECTIONS", "number"] as const),
     "connections of one tenant to the page service at once",

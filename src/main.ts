@@ -9,6 +9,7 @@ import { type WantedFile, restoreFile } from "./app/restore-command.ts";
 import { type Config, ConfigError, type ConfigFile, type Flags, loadConfig } from "./config.ts";
 import { keepOutOfCoreDumps } from "./io/core-dumps.ts";
 import { type Log, type LogLevel, createLog } from "./io/log.ts";
+import { setTraces } from "./io/traces.ts";
 import { Secret } from "./protocol/conninfo.ts";
 import type { CrashPoint } from "./store/crash-points.ts";
 
@@ -76,7 +77,11 @@ export async function serve(
   const read = (): Config => loadConfig(flags, environment, readConfigFile(configFile)).config;
   const config = read();
   const log = createLog({ level: levelOf(config), to: 1, pretty: process.stdout.isTTY === true });
-  const settings = liveSettings(config, read, { logLevel: (next) => log.setLevel(levelOf(next)) });
+  setTraces(config.traces ? "on" : "off");
+  const settings = liveSettings(config, read, {
+    logLevel: (next) => log.setLevel(levelOf(next)),
+    traces: (next) => setTraces(next.traces ? "on" : "off"),
+  });
   const { walToken, backupKeys } = secrets;
   const secret = config.authKeys ?? config.backupKeyFile ?? walToken ?? backupKeys;
   if (secret !== undefined) keepOutOfCoreDumps();

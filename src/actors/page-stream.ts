@@ -7,6 +7,7 @@ import { readErrorText } from "../core/errors.ts";
 import type { FairShare } from "../core/fair-share.ts";
 import type { SlabPool } from "../core/slab-pool.ts";
 import { countReads, meters } from "../io/meters.ts";
+import { openSpan } from "../io/traces.ts";
 import type { ComputeOptions } from "../protocol/compute-options.ts";
 import {
   BatchBuilder,
@@ -119,6 +120,9 @@ export class PageStream {
       return;
     }
     const { batch } = open;
+    const span = openSpan("page batch", () => {
+      return { tenant: host.tenant, timeline: host.timeline, requests: batch.requests.length };
+    });
     const begin = (): void =>
       timeline.tell({
         kind: "read",
@@ -135,6 +139,7 @@ export class PageStream {
     const end = (): void => {
       const at = this.owed.indexOf(end);
       if (at >= 0) this.owed.splice(at, 1);
+      span?.end();
       finish();
     };
     this.owed.push(end);

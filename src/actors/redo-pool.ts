@@ -6,6 +6,7 @@ import { REDO_RESPAWN_MS } from "../core/limits.ts";
 import { RedoPool, type RedoPoolEffect } from "../core/redo-pool.ts";
 import type { RedoRequest, RedoResult } from "../core/redo-request.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
+import { openSpan } from "../io/traces.ts";
 import {
   type OpenRedoProcess,
   type RedoWorkerMsg,
@@ -89,7 +90,7 @@ export function redoPool(deps: RedoPoolDeps): ActorSpec<State, RedoPoolMsg> {
     handle: (state, msg, self) => {
       switch (msg.kind) {
         case "redo":
-          perform(state, state.pool.submit(msg.requests, msg.reply));
+          perform(state, state.pool.submit(msg.requests, withSpan(msg.requests.length, msg.reply)));
           return state;
         case "worker":
           if (msg.generation === state.generation) onReport(state, msg, self, deps);
@@ -110,6 +111,22 @@ export function redoPool(deps: RedoPoolDeps): ActorSpec<State, RedoPoolMsg> {
       if (msg.kind !== "redo") return;
       const reason = why ?? "the WAL redo pool has stopped";
       msg.reply.answer(msg.requests.map(() => ({ ok: false, reason })));
+    },
+  };
+}
+
+/** Ends a span with the answer, while traces are on. */
+function withSpan(
+  pages: number,
+  reply: Reply<readonly RedoResult[]>,
+): Reply<readonly RedoResult[]> {
+  const span = openSpan("redo batch", () => ({ pages }));
+  if (span === undefined) return reply;
+  return {
+    answer: (results) => {
+      const failed = results.find((result) => !result.ok);
+      span.end(failed?.ok === false ? failed.reason : undefined);
+      reply.answer(results);
     },
   };
 }

@@ -10,6 +10,7 @@ import type { Lsn } from "../core/lsn.ts";
 import { type RedoResult, redoOf } from "../core/redo-request.ts";
 import { type Result, err, ok } from "../core/result.ts";
 import { fileExists } from "../store/data-dir.ts";
+import { traced } from "../io/traces.ts";
 import type { BegunMerge, Merged } from "../store/merge-order.ts";
 import { StoreCorrupt, StoreFailed, errorText, plainFailure } from "../store/store-errors.ts";
 import type { TimelineStore } from "../store/timeline-store.ts";
@@ -216,7 +217,8 @@ function carryOut(state: TimelineState, { order }: BegunMerge): void {
       (error: unknown) => give({ kind: "layer", failure: plainFailure(error) }),
     );
   };
-  retention.closing = merger.run(order, giver).then(
+  const about = () => ({ tenant: tenantId, timeline: deps.timelineId });
+  retention.closing = traced("merge", about, () => merger.run(order, giver)).then(
     (merged) => self.tell({ kind: "merged", life: state, merged }),
     (error: unknown) => self.tell({ kind: "merge-failed", life: state, error: stale ?? error }),
   );

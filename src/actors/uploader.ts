@@ -5,6 +5,7 @@
 import { BACKUP_LAYERS_MAX, BACKUP_TURNS_MAX } from "../core/limits.ts";
 import type { RestartPolicy } from "../core/restart-budget.ts";
 import { type Result, err, ok } from "../core/result.ts";
+import { traced } from "../io/traces.ts";
 import { type ActorRef, type Reply, type Scope, spawn } from "./runtime.ts";
 
 /** Turns are short and move `uploaded`; layers are long. One does not wait for the other. */
@@ -57,7 +58,7 @@ function start({ of, run, reply }: Asked, self: ActorRef<UploaderMsg>): void {
     self.tell({ kind: "done", of });
     reply.answer(result);
   };
-  run().then(
+  traced("upload", () => ({ of }), run).then(
     (value) => over(ok(value)),
     (error: unknown) => over(err(error)),
   );

@@ -32,7 +32,7 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
   "src/io/": {
     from: ["src/core/", "src/protocol/", "src/io/"],
     packages: [
-      ...["node:", "jose", "pg", "pino", "pino-pretty", "tar-stream"],
+      ...["node:", "@opentelemetry/api", "jose", "pg", "pino", "pino-pretty", "tar-stream"],
       ...["@aws-sdk/client-s3", "@mongodb-js/zstd", "cockatiel"],
     ],
   },
@@ -103,6 +103,7 @@ export const SOLE_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
   jose: ["src/io/own-tokens.ts", "src/io/tokens.ts"],
   "@aws-sdk/client-s3": ["src/io/objects/s3.ts"],
   cockatiel: ["src/io/objects/retried.ts"],
+  "@opentelemetry/api": ["src/io/traces.ts"],
   "@mongodb-js/zstd": ["src/io/objects/layer-object.ts"],
 };
 

@@ -1,6 +1,8 @@
-// `pageserver fullbackup`: a timeline at an LSN as a data directory of stock PostgreSQL, as a tar to stdout.
+// `pageserver fullbackup`: a timeline at an LSN as a data directory of stock PostgreSQL, as a tar to stdout or
+// unpacked.
 
 import { Command } from "commander";
+import { UnpackFailed, makeEmpty, unpackTar } from "../io/unpack-tar.ts";
 import { CommandFailed, contextOf } from "./context.ts";
 
 const HELP = `
@@ -8,8 +10,15 @@ Without --recovery a stock PostgreSQL starts on it, right at the LSN. With --rec
 the archive by its restore_command (pageserver restore-command), to any later point.
 
 Examples:
-  mkdir -m 700 base && pageserver fullbackup prod | tar -x -C base
-  mkdir -m 700 base && pageserver fullbackup prod --at 0/16B3748 --recovery | tar -x -C base`;
+  pageserver fullbackup prod -D base
+  pageserver fullbackup prod --at 0/16B3748 --recovery -D base
+  pageserver fullbackup prod | gzip > prod.tar.gz`;
+
+interface Options {
+  readonly at?: string;
+  readonly recovery?: true;
+  readonly directory?: string;
+}
 
 export function fullBackupCommand(): Command {
   return new Command("fullbackup")
@@ -17,20 +26,30 @@ export function fullBackupCommand(): Command {
     .argument("<timeline>", "name or id")
     .option("--at <lsn>", "e.g. 0/16B3748 (default: the last record)")
     .option("--recovery", "to recover from, with WAL of the archive")
+    .option("-D, --directory <dir>", "unpacked there: it is made, or must be empty")
     .addHelpText("after", HELP)
-    .action(
-      async (timeline: string, options: { at?: string; recovery?: true }, command: Command) => {
-        if (process.stdout.isTTY) {
-          throw new CommandFailed(
-            "a tar is no sight for a terminal: send it to tar -x, or to a file",
-          );
-        }
-        const { client } = contextOf(command);
-        const use = options.recovery === true ? "recovery" : "start";
-        for await (const chunk of await client.fullBackup(timeline, use, options.at)) {
-          if (process.stdout.write(chunk)) continue;
-          await new Promise((resolve) => process.stdout.once("drain", resolve));
-        }
-      },
-    );
+    .action(async (timeline: string, options: Options, command: Command) => {
+      const { directory } = options;
+      if (directory === undefined && process.stdout.isTTY) {
+        const remedy = "unpack it with -D, or send it to a file";
+        throw new CommandFailed(`a tar is no sight for a terminal: ${remedy}`);
+      }
+      const { client } = contextOf(command);
+      const use = options.recovery === true ? "recovery" : "start";
+      const chunks = () => client.fullBackup(timeline, use, options.at);
+      if (directory === undefined) return pour(await chunks());
+      try {
+        makeEmpty(directory);
+        await unpackTar(await chunks(), directory);
+      } catch (error) {
+        throw error instanceof UnpackFailed ? new CommandFailed(error.message) : error;
+      }
+    });
+}
+
+async function pour(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const chunk of chunks) {
+    if (process.stdout.write(chunk)) continue;
+    await new Promise((resolve) => process.stdout.once("drain", resolve));
+  }
 }

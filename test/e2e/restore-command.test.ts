@@ -87,9 +87,13 @@ beforeAll(async () => {
   await primary.sql("CHECKPOINT; SELECT pg_switch_wal()");
   await untilUploaded();
   writeProgram();
-  fs.mkdirSync(full!);
-  const take = `${program} --api ${server.program.http} fullbackup prod --recovery | tar -x -C ${full!}`;
-  await promisify(execFile)("sh", ["-c", take]);
+  const take = `${program} --api ${server.program.http} fullbackup prod`;
+  const sh = (command: string) => promisify(execFile)("sh", ["-c", command]);
+  await sh(`${take} --recovery -D ${full!}`);
+  await expect(sh(`${take} -D ${full!}`)).rejects.toThrow(
+    /is not empty .*: name another directory/,
+  );
+  expect((await sh(`${take} | tar -t`)).stdout).toMatch(/^PG_VERSION$/m);
   await primary.sql("INSERT INTO kept SELECT n, 'later' FROM generate_series(20001, 30000) n");
   rows = await primary.sql(ROWS);
   await primary.sql("SELECT pg_create_restore_point('here')");

@@ -64,6 +64,10 @@ export const IMPORTS: Readonly<Record<string, Allowed>> = {
     from: ["src/core/", "src/cli/", "src/main.ts"],
     packages: ["commander"],
   },
+  "src/cli/full-backup.ts": {
+    from: ["src/core/", "src/cli/", "src/io/unpack-tar.ts"],
+    packages: ["commander"],
+  },
   "src/cli/config.ts": {
     from: ["src/core/", "src/cli/", "src/main.ts", "src/config.ts"],
     packages: ["commander"],

@@ -177,7 +177,7 @@ export class EncryptedStorage implements ObjectStorage {
     while (start.length < ENCRYPTED_HEADER_BYTES) {
       const { done, value } = await pieces.next();
       if (done === true) break;
-      start = start.length === 0 ? Buffer.from(value) : Buffer.concat([start, value]);
+      start = start.length === 0 ? viewOf(value) : Buffer.concat([start, value]);
     }
     const cipher = await this.cipherOf(name, start);
     const all = async function* (): AsyncGenerator<Uint8Array> {
@@ -200,17 +200,15 @@ export class EncryptedStorage implements ObjectStorage {
     let any = false;
     for await (const piece of stored) {
       any = true;
-      held = held.length === 0 ? Buffer.from(piece) : Buffer.concat([held, piece]);
+      held = held.length === 0 ? viewOf(piece) : Buffer.concat([held, piece]);
       if (held.length < header) continue;
-      const chunks: Buffer[] = [];
       let at = header;
       header = 0;
       for (; held.length - at > SEALED_CHUNK_BYTES; at += SEALED_CHUNK_BYTES) {
         const chunk = held.subarray(at, at + SEALED_CHUNK_BYTES);
-        chunks.push(cipher.open(index++, "inner", chunk) ?? this.refuse(name));
+        yield cipher.open(index++, "inner", chunk) ?? this.refuse(name);
       }
       held = held.subarray(at);
-      if (chunks.length > 0) yield Buffer.concat(chunks);
     }
     if (!any && first !== "whole") return; // from behind the end
     const last = cipher.open(index, "last", held) ?? this.refuse(name);
@@ -266,3 +264,6 @@ function sealing(cipher: ObjectCipher, source: ByteSource): ByteSource {
 async function* onePiece(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
+
+const viewOf = ({ buffer, byteOffset, length }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, length);

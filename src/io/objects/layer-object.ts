@@ -64,14 +64,20 @@ export async function fetchLayer(
 ): Promise<void> {
   const temporary = `${path}.fetching`;
   const file = await fs.open(temporary, "w", 0o600);
+  let writing: Promise<unknown> = Promise.resolve();
   try {
     let bytes = 0;
     for await (const plain of layerBytes(storage, name, wanted)) {
-      await file.write(plain, 0, plain.length, bytes);
+      await writing;
+      // While the next one comes and is unpacked.
+      writing = file.write(plain, 0, plain.length, bytes);
+      writing.catch(() => undefined);
       bytes += plain.length;
     }
+    await writing;
     await file.sync();
   } catch (cause) {
+    await writing.catch(() => undefined);
     await file.close();
     await fs.rm(temporary, { force: true });
     throw cause;
@@ -122,27 +128,54 @@ async function* framesOf(
   name: string,
 ): AsyncGenerator<Uint8Array> {
   const bad = (why: string): ObjectError => damaged(storage.place, name, why);
-  let held: Buffer = Buffer.alloc(0);
+  const held = new Pieces();
   let begun = false;
+  let head: Buffer | undefined;
   for await (const piece of storage.getStream(name, 0)) {
-    held = held.length === 0 ? Buffer.from(piece) : Buffer.concat([held, piece]);
+    held.add(piece);
     if (!begun) {
       if (held.length < MAGIC.length) continue;
-      if (!held.subarray(0, MAGIC.length).equals(MAGIC)) throw bad("it does not begin as a layer");
-      held = held.subarray(MAGIC.length);
+      if (!held.take(MAGIC.length).equals(MAGIC)) throw bad("it does not begin as a layer");
       begun = true;
     }
-    while (held.length >= HEAD_BYTES) {
-      const [plain, stored, crc] = [0, 4, 8].map((at) => held.readUInt32LE(at));
+    for (;;) {
+      if (head === undefined && held.length < HEAD_BYTES) break;
+      head ??= held.take(HEAD_BYTES);
+      const [plain, stored, crc] = [0, 4, 8].map((at) => head!.readUInt32LE(at));
       if (plain! > LAYER_FRAME_BYTES || stored! > plain!) throw bad("a frame has a wrong length");
-      if (held.length < HEAD_BYTES + stored!) break;
-      const body = held.subarray(HEAD_BYTES, HEAD_BYTES + stored!);
+      if (held.length < stored!) break;
+      const body = held.take(stored!);
+      head = undefined;
       if (crc32c(body) !== crc) throw bad("a frame fails its checksum");
       yield stored === plain ? body : await decompress(body);
-      held = held.subarray(HEAD_BYTES + stored!);
     }
   }
-  if (!begun || held.length > 0) throw bad("it is cut short");
+  if (!begun || head !== undefined || held.length > 0) throw bad("it is cut short");
+}
+
+/** What has come and was not taken yet. Only what lies in more than one piece is copied. */
+class Pieces {
+  length = 0;
+  private readonly pieces: Buffer[] = [];
+
+  add({ buffer, byteOffset, length }: Uint8Array): void {
+    if (length > 0) this.pieces.push(Buffer.from(buffer, byteOffset, length));
+    this.length += length;
+  }
+
+  /** The next `bytes`, of which there must be as many. */
+  take(bytes: number): Buffer {
+    const taken: Buffer[] = [];
+    this.length -= bytes;
+    for (let left = bytes; left > 0;) {
+      const first = this.pieces[0]!;
+      if (first.length <= left) this.pieces.shift();
+      else this.pieces[0] = first.subarray(left);
+      taken.push(first.subarray(0, left));
+      left -= Math.min(left, first.length);
+    }
+    return taken.length === 1 ? taken[0]! : Buffer.concat(taken);
+  }
 }
 
 const damaged = (place: string, name: string, why: string): ObjectError =>

@@ -190,13 +190,19 @@ class Retried implements ObjectStorage {
     return bytes;
   }
 
-  /** In ranges, each a call of its own: one that is cut short is asked for again. */
+  /** In ranges, each a call of its own: one that is cut short is asked for again. One comes while the one before is used. */
   async *getStream(name: string, from: number): AsyncIterable<Uint8Array> {
+    let coming = this.getRange(name, from, OBJECT_PART_BYTES);
     for (let at = from; ;) {
-      const piece = await this.getRange(name, at, OBJECT_PART_BYTES);
-      if (piece.length > 0) yield piece;
-      if (piece.length < OBJECT_PART_BYTES) return;
+      const piece = await coming;
       at += piece.length;
+      const isLast = piece.length < OBJECT_PART_BYTES;
+      if (!isLast) {
+        coming = this.getRange(name, at, OBJECT_PART_BYTES);
+        coming.catch(() => undefined); // for whoever takes no more
+      }
+      if (piece.length > 0) yield piece;
+      if (isLast) return;
     }
   }
 

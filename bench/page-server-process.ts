@@ -14,6 +14,7 @@ import type { Result } from "../src/core/result.ts";
 import { meters } from "../src/io/meters.ts";
 import { WalDecoder } from "../src/protocol/wal/decoder.ts";
 import { segmentPath } from "./corpus.ts";
+import { Counting } from "./counting.ts";
 import { feedWal } from "./feed.ts";
 import { type BenchServer, startBenchServer } from "./page-server.ts";
 
@@ -56,12 +57,15 @@ export type ServerCommand =
   | { readonly do: "compacting" | "merging"; readonly timeline: TimelineId }
   /** What 99 of 100 page reads since the process began did not exceed. */
   | { readonly do: "layers-p99" | "records-p99" }
+  /** Part of the processor time since it was asked last that went into counting page reads. */
+  | { readonly do: "counting" }
   | { readonly do: "stop" };
 
 const BRANCH_MS_MAX = 60_000;
 const IDLE_MS = 3_000;
 
 let server: BenchServer | undefined;
+const counting = new Counting();
 
 function running(): BenchServer {
   if (server === undefined) throw new Error("the page server is not started");
@@ -81,6 +85,8 @@ async function perform(command: ServerCommand): Promise<number> {
     case "await":
       await running().loaded(command.timeline);
       return 0;
+    case "counting":
+      return counting.part();
     case "await-all":
       await running().allLoaded();
       return 0;

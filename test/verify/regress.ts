@@ -38,13 +38,32 @@ export async function prepareSuite(home: string, given: string | undefined): Pro
   return { inputDir, libraries };
 }
 
+/**
+ * The newest source package that can be had: a mirror may lack the one that the installed server was
+ * built from. Both servers of a verification run the same suite, so any of the major version will do.
+ */
 async function fetchSource(dir: string): Promise<string> {
   fs.mkdirSync(dir, { recursive: true });
-  await execute("apt-get", ["source", "-qq", "postgresql-15"], { cwd: dir });
-  const found = fs.readdirSync(dir).find((name) => fs.statSync(path.join(dir, name)).isDirectory());
-  if (found === undefined) throw new Error(`apt-get source has left no directory in ${dir}`);
-  return path.join(dir, found);
+  const { stdout } = await execute("apt-cache", ["showsrc", "postgresql-15"]);
+  const versions = [...stdout.matchAll(/^Version: (.+)$/gm)].map(([, version]) => version!);
+  versions.sort((x, y) => y.localeCompare(x, "en", { numeric: true }));
+  const refused: string[] = [];
+  for (const version of versions) {
+    try {
+      await execute("apt-get", ["source", "-qq", `postgresql-15=${version}`], { cwd: dir });
+      process.stdout.write(`source package postgresql-15 ${version}\n`);
+      return path.join(dir, fs.readdirSync(dir, { withFileTypes: true }).find(isDirectory)!.name);
+    } catch (error) {
+      refused.push(`${version}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  throw new Error(
+    "no source package of postgresql-15: enable deb-src in apt's sources and run apt-get update, or give " +
+      `--source DIR with its unpacked sources\n${refused.join("\n")}`,
+  );
 }
+
+const isDirectory = (entry: fs.Dirent): boolean => entry.isDirectory();
 
 export interface SuiteRun {
   /** Port of the server; asked again after each pause. */

@@ -118,8 +118,9 @@ export class ServerUnderTest {
     fs.mkdirSync(this.dataDir, { mode: 0o755 });
   }
 
-  /** The last lines of its output. */
+  /** The last lines of its output; none before it was started. */
   tail(): string {
+    if (!fs.existsSync(this.log)) return "";
     return fs.readFileSync(this.log, "utf8").split("\n").slice(-15).join("\n");
   }
 

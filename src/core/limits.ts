@@ -84,6 +84,8 @@ export const REDO_WINDOW_BYTES = 1 * MiB;
 export const PAGE_CACHE_BYTES_MAX = 256 * MiB;
 /** Places of the page cache that are looked at for one that was not used lately, for a page that wants one. With more, hardly another page is chosen. */
 export const PAGE_CACHE_LOOKS_MAX = 8;
+/** Of pages that need no redo, a full page cache takes in one of so many: a scan of what does not fit copies little, and what is read again and again is in after as many reads. */
+export const PAGE_CACHE_ADMIT_ONE_IN = 4;
 
 /** Record boundaries are kept per this many bytes of WAL. */
 export const BOUNDARY_WINDOW_BYTES = 64 * KiB;

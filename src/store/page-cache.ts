@@ -4,7 +4,8 @@
 //
 // Full, it gives a new page the place of one that was not used again since it came or was last looked at:
 // places are looked at in random order. Dropping the least recently used one finds nothing of a table that
-// is a little larger than the cache and is read through again and again; this finds most of it.
+// is a little larger than the cache and is read through again and again; this finds most of it. And of pages that are
+// made without redo a full cache takes in only some: what is read once is not copied, what is read often comes in soon.
 //
 // Entries are slots of memory that is allocated once, in chunks, when it is first needed, and found
 // by a hash table of numbers: objects and names of their own for each entry kept the garbage
@@ -13,7 +14,11 @@
 //   next slot of its list i32 | scope i32 | block i32 | was used i32 | from LSN f64 | up-to LSN f64   = 32 bytes
 
 import { assert } from "../core/assert.ts";
-import { PAGE_CACHE_BYTES_MAX, PAGE_CACHE_LOOKS_MAX } from "../core/limits.ts";
+import {
+  PAGE_CACHE_ADMIT_ONE_IN,
+  PAGE_CACHE_BYTES_MAX,
+  PAGE_CACHE_LOOKS_MAX,
+} from "../core/limits.ts";
 import type { Lsn } from "../core/lsn.ts";
 import { PAGE_BYTES } from "../core/page.ts";
 
@@ -115,6 +120,22 @@ export class PageCache {
     this.lsns[slot * SLOT_DOUBLES + FROM] = from;
     this.lsns[slot * SLOT_DOUBLES + UP_TO] = upTo;
     this.page(slot).set(bytes.subarray(start, start + PAGE_BYTES));
+  }
+
+  /** Like put, but a full cache takes in only one in PAGE_CACHE_ADMIT_ONE_IN: for pages that are soon made again. */
+  offer(
+    scope: CacheScope,
+    block: number,
+    from: Lsn,
+    upTo: Lsn,
+    bytes: Uint8Array,
+    start: number,
+  ): void {
+    const isFull = this.used === this.capacity;
+    if (isFull && this.nextRandom() % PAGE_CACHE_ADMIT_ONE_IN !== 0) {
+      if (this.lookUp(scope, block) === NONE) return;
+    }
+    this.put(scope, block, from, upTo, bytes, start);
   }
 
   /** Drops all entries and their memory. */

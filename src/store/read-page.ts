@@ -91,7 +91,7 @@ export class PageReader {
     const records = request.steps.findLast((step) => step.records.count > 0)?.records;
     if (records === undefined) return;
     if (rel !== this.rel) this.enter(rel);
-    this.keep(rel, block, records.lsn(records.count - 1), request.at, page, 0);
+    this.keep(rel, block, records.lsn(records.count - 1), request.at, page, 0, true);
   }
 
   /** Keeps a page, whose newest version is at `newest`, as it is at `at`. */
@@ -102,12 +102,15 @@ export class PageReader {
     at: Lsn,
     out: Uint8Array,
     start: number,
+    byRedo: boolean,
   ): void {
     // A page of a copied database is its page only from the copy on.
     const copy = this.relations.dbCopy(rel.spc, rel.db, at);
     const from = Math.max(newest, copy?.lsn ?? LSN_INVALID) as Lsn;
     const upTo = Math.min(at, this.store.newestLsn) as Lsn;
-    if (from <= upTo) this.cache.put(this.scope, block, from, upTo, out, start);
+    if (from > upTo) return;
+    if (byRedo) this.cache.put(this.scope, block, from, upTo, out, start);
+    else this.cache.offer(this.scope, block, from, upTo, out, start);
   }
 
   private enter(rel: RelTag): void {
@@ -217,7 +220,7 @@ export class PageReader {
     const outcome = chain.outcome();
     if (outcome.kind === "page") {
       // A copy of what is stored costs as much from here as from there.
-      if (!chain.isPlain) this.keep(rel, block, chain.newestLsn, at, out, outOffset);
+      if (!chain.isPlain) this.keep(rel, block, chain.newestLsn, at, out, outOffset, false);
       return undefined;
     }
     if (outcome.kind !== "redo") {

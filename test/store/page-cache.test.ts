@@ -129,6 +129,36 @@ describe("what a full page cache keeps", () => {
     expect(hitsOf(cache, [...table, ...table, ...table])).toBeGreaterThan(0.5);
   });
 
+  test("more of it when only some pages are taken in, and one that is read often is in soon", () => {
+    const cache = new PageCache(room(CAPACITY));
+    const offered = (blocks: readonly number[]): number => {
+      let hits = 0;
+      for (const block of blocks) {
+        if (find(cache, block) !== undefined) hits++;
+        else cache.offer(SCOPE, block, lsn(1), lsn(1), page(0), 0);
+      }
+      return hits / blocks.length;
+    };
+    const table = range(0, CAPACITY * 1.25);
+    for (let warmUp = 0; warmUp < 10; warmUp++) offered(table);
+    expect(offered([...table, ...table, ...table])).toBeGreaterThan(0.65);
+    const hot = range(5_000, 20);
+    for (let turn = 0; turn < 20; turn++) offered(hot);
+    expect(offered(hot)).toBe(1);
+  });
+
+  test("a page offered to a cache with room is in it, and a newer one replaces it at once", () => {
+    const cache = new PageCache(room(2));
+    const offer = (block: number, from: number, fill: number): void =>
+      cache.offer(SCOPE, block, lsn(from), lsn(from), page(fill), 0);
+    offer(1, 1, 1);
+    offer(2, 1, 2);
+    for (const [from, block] of [1, 2, 1, 2, 1, 2].entries()) {
+      offer(block, 10 + from, from);
+      expect(cache.page(find(cache, block)!)[0]).toBe(from);
+    }
+  });
+
   test("pages in use, while pages come that are read once", () => {
     const cache = new PageCache(room(CAPACITY));
     const hot = range(0, CAPACITY / 2);

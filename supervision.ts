@@ -11,6 +11,7 @@
 //        └─ timeline      page reads, WAL, sealing in turns; state rebuilt from the store
 //            └─ wal-receiver   reconnects by itself with back-off; restarts from the durable LSN
 //   evictor               keeps the disk below its marks: layers that object storage has go; with a backup only
+//   driller               restores samples of backups for a trial; with a backup only
 //   scheduler             ticks: seal what is idle or old, time out waiting readers
 //   connections           page service listener
 //    └─ connection        one a compute link; never restarted, the compute reconnects
@@ -36,6 +37,7 @@ export const POLICY = {
   timeline: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   walReceiver: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 10_000 },
   evictor: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 1_000, backOffMsMax: 5_000 },
+  driller: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 1_000, backOffMsMax: 5_000 },
   scheduler: { crashesMax: 10, windowMs: MINUTE_MS, backOffMs: 1_000, backOffMsMax: 5_000 },
   connections: { crashesMax: 3, windowMs: MINUTE_MS, backOffMs: 500, backOffMsMax: 5_000 },
   connection: { crashesMax: 0, windowMs: MINUTE_MS, backOffMs: 0, backOffMsMax: 0 },
@@ -55,6 +57,7 @@ export interface ChildSpec {
     | "merger"
     | "tenants"
     | "evictor"
+    | "driller"
     | "scheduler"
     | "connections";
   readonly start: (root: Scope) => Running | Promise<Running>;
@@ -68,6 +71,7 @@ const ORDER: readonly ChildSpec["name"][] = [
   "merger",
   "tenants",
   "evictor",
+  "driller",
   "scheduler",
   "connections",
 ];

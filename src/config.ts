@@ -58,6 +58,7 @@ const schema = z.strictObject({
   backupKeyFile: optionalText,
   backupPlainObjects: yesOrNo.default(false),
   backupPurgeAgeS: z.coerce.number().int().min(1).max(31_536_000).default(86_400),
+  backupDrillEveryS: z.coerce.number().int().min(0).max(31_536_000).default(86_400),
   backupSourceKeeps: z.enum(["uploaded", "durable"]).default("uploaded"),
   backupWarmUp: size.default("1GB"),
   evictHigh: diskMark.default("85%"),
@@ -153,6 +154,10 @@ const ABOUT: Readonly<Record<SettingKey, About>> = {
   backupPurgeAgeS: about(
     ...(["backup_purge_age", "BACKUP_PURGE_AGE", "seconds"] as const),
     "scrub --purge deletes only what is older, by the clock of the back end",
+  ),
+  backupDrillEveryS: about(
+    ...(["backup_drill_every", "BACKUP_DRILL_EVERY", "seconds"] as const),
+    "a sample of each timeline's backup is restored and compared with what is served; 0: never",
   ),
   backupSourceKeeps: about(
     ...(["backup_source_keeps", "BACKUP_SOURCE_KEEPS", "word"] as const),

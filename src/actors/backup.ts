@@ -7,6 +7,7 @@ import type { ObjectStorage } from "../core/object-storage.ts";
 import type { TenantKeys } from "../io/objects/tenant-keys.ts";
 import type { Catalog } from "../store/catalog.ts";
 import type { LayerFiles } from "../store/layer-files.ts";
+import { type DrillState, noDrills } from "./driller.ts";
 import type { EvictionState } from "./evictor.ts";
 import { LayerFetcher } from "./layer-fetcher.ts";
 import { TenantBackup } from "./backup-tenant.ts";
@@ -56,6 +57,7 @@ export class Backup {
   /** Since the start, by tenant: what was, or is being, fetched after an attach. */
   readonly warmUps = new Map<TenantId, WarmUp>();
   readonly eviction: EvictionState = { layers: 0, bytes: 0, short: undefined };
+  readonly drills: DrillState = noDrills();
   /** This process, in the manifests that it writes. */
   readonly writer: string;
   private readonly tenants = new Map<TenantId, TenantBackup>();

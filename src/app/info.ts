@@ -7,10 +7,12 @@ import {
   sealedOf,
 } from "../actors/directory.ts";
 import type { TimelineId } from "../core/ids.ts";
+import { drillRecord } from "../actors/drill-records.ts";
 import { cutoffIn } from "../actors/timeline-pins.ts";
 import { LSN_INVALID, Lsn } from "../core/lsn.ts";
 import type { TimelinePhase } from "../core/timeline.ts";
 import { formatTime } from "../core/time-text.ts";
+import { systemClock } from "../io/clock.ts";
 import { timelineReads } from "../io/meters.ts";
 import type {
   BackupInfo,
@@ -20,6 +22,7 @@ import type {
   TimelineState,
 } from "../protocol/api.ts";
 import { formatConninfo, parseConninfo } from "../protocol/conninfo.ts";
+import { drillFacts } from "./drill.ts";
 
 export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): TimelineInfo {
   const { entry, facts } = timeline;
@@ -32,7 +35,7 @@ export function timelineInfo(tenant: TenantHandle, timeline: TimelineHandle): Ti
     durable: Lsn.format(positions.durable),
     uploaded: Lsn.format(positions.uploaded),
   };
-  const backup = backupInfo(timeline);
+  const backup = backupInfo(tenant, timeline);
   return {
     tenant_id: tenant.id,
     timeline_id: entry.id,
@@ -74,10 +77,14 @@ function readsOf(id: TimelineId): Pick<TimelineInfo, "reads"> {
   return { reads: { pages, batches, seconds: ns / 1e9 } };
 }
 
-function backupInfo({ backup, residence }: TimelineHandle): BackupInfo | undefined {
+function backupInfo(
+  tenant: TenantHandle,
+  { backup, residence, entry }: TimelineHandle,
+): BackupInfo | undefined {
   const found = backup?.();
   const where = residence?.();
   if (found === undefined || where === undefined) return undefined;
+  const drill = drillRecord(tenant, entry.id);
   const { state, reason, lagBytes, layersWaiting, writtenAtMs } = found;
   return {
     state,
@@ -88,6 +95,7 @@ function backupInfo({ backup, residence }: TimelineHandle): BackupInfo | undefin
     ...{ local_layers: where.localLayers, local_bytes: where.localBytes },
     ...{ remote_layers: where.remoteLayers, remote_bytes: where.remoteBytes },
     ...{ evicted_layers: where.evictedLayers, fetched_layers: where.fetchedLayers },
+    ...(drill !== undefined && { drill: drillFacts(drill, systemClock.nowMs()) }),
   };
 }
 

@@ -140,9 +140,9 @@ function statusMetrics(registry: Registry): (status: Status) => void {
     "Pages that redo could not rebuild",
     () => redo.failures,
   );
-  const residence = residenceMetrics(registry);
+  const others = [residenceMetrics(registry), drillMetrics(registry)];
   return (status) => {
-    residence(status);
+    for (const set of others) set(status);
     open.set(meters.connectionsOpened - meters.connectionsClosed);
     layers.set(status.open_layers_bytes);
     queued.set(status.redo.queued);
@@ -201,6 +201,36 @@ function residenceMetrics(registry: Registry): (status: Status) => void {
       if (backup === undefined) continue;
       local.set({ tenant, timeline }, backup.local_bytes);
       remote.set({ tenant, timeline }, backup.remote_bytes);
+    }
+  };
+}
+
+/** What restore drills have found; nothing of a timeline before its first. */
+function drillMetrics(registry: Registry): (status: Status) => void {
+  const gauge = (name: string, help: string) =>
+    new Gauge({
+      ...{ name: `${PREFIX}backup_drill_${name}`, help, labelNames: ["tenant", "timeline"] },
+      registers: [registry],
+    });
+  const lsn = gauge("verified_lsn", "Position of the last restore drill that found nothing wrong");
+  const age = gauge(
+    "age_seconds",
+    "Since the end of the last restore drill that found nothing wrong",
+  );
+  const problems = gauge("problems", "What the last restore drill found wrong");
+  const pages = gauge("pages", "Pages that the last restore drill compared and found equal");
+  const failing = gauge("failing", "1: the last restore drill was not brought to its end");
+  return ({ timelines }) => {
+    for (const one of [lsn, age, problems, pages, failing]) one.reset();
+    for (const { tenant_id: tenant, timeline_id: timeline, backup } of timelines) {
+      const drill = backup?.drill;
+      if (drill === undefined) continue;
+      const labels = { tenant, timeline };
+      problems.set(labels, drill.problems.length);
+      pages.set(labels, drill.pages);
+      failing.set(labels, drill.failure === undefined ? 0 : 1);
+      if (drill.verified_lsn !== undefined) lsn.set(labels, Lsn.parse(drill.verified_lsn));
+      if (drill.age_seconds !== undefined) age.set(labels, drill.age_seconds);
     }
   };
 }

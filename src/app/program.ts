@@ -210,7 +210,8 @@ async function treeParts(found: Found): Promise<TreeParts> {
   });
   const eviction = evictionPolicy(config);
   const tenantConnectionsMax = config.tenantConnections;
-  return { shared, listener, tenantConnectionsMax, login, redo, backup, eviction };
+  const drillEveryMs = config.backupDrillEveryS * 1_000;
+  return { shared, listener, tenantConnectionsMax, login, redo, backup, eviction, drillEveryMs };
 }
 
 /** The listener closes when its last link has, and links are closed by the tree: both at once. */

@@ -8,6 +8,7 @@ import { meters } from "../io/meters.ts";
 import { formatTime } from "../core/time-text.ts";
 import type { Status } from "../protocol/api-status.ts";
 import type { OpenBudget } from "../store/open-budget.ts";
+import { drillAlarmOf } from "./drill.ts";
 import { sourceInfo, timelineInfo } from "./info.ts";
 
 export const VERSION = "0.1.0";
@@ -119,22 +120,24 @@ function layerTraffic({ eviction, fetcher, warmUps }: Backup): NonNullable<Statu
   };
 }
 
-/** Tenants that cannot be opened or may not be backed up, WAL that waits (a full disk) or comes no more (a source that refuses), merges that fail. */
+/** Tenants that cannot be opened or may not be backed up, WAL that waits (a full disk) or comes no more (a source that refuses), merges that fail, backups that a restore drill found damaged. */
 export function alarmsOf({ tenants, unusable }: Directory): readonly string[] {
   const alarms = [...unusable].map(([id, why]) => `tenant ${id}: ${why}`);
-  for (const { id, timelines } of tenants.values()) {
+  for (const tenant of tenants.values()) {
+    const { id, timelines } = tenant;
     for (const { backup } of timelines.values()) {
       const { state, reason } = backup?.() ?? {};
       if (state !== "fenced") continue;
       alarms.push(`tenant ${id}: its backup has ended: ${reason}`);
       break;
     }
-    for (const { entry, facts, merge } of timelines.values()) {
+    for (const { entry, facts, merge, backup } of timelines.values()) {
       const { stalled, phase, receiver } = facts;
       const lost = receiver?.connection === "refused" ? receiver.reason : undefined;
       const source = lost && `its WAL source: ${lost}`;
       const broken = phase.kind === "broken" ? phase.reason : undefined;
-      for (const why of [broken, stalled, source, merge?.().failure]) {
+      const drill = backup?.() === undefined ? undefined : drillAlarmOf(tenant, entry.id);
+      for (const why of [broken, stalled, source, merge?.().failure, drill]) {
         if (why !== undefined) alarms.push(`timeline "${entry.name}": ${why}`);
       }
     }

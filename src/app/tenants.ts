@@ -13,6 +13,7 @@ import { type AttachDeps, attach } from "./attach.ts";
 import type { Computes } from "./computes.ts";
 import { type Answer, type Finder, refuse } from "./finder.ts";
 import type { Imports } from "./imports.ts";
+import { drill } from "./drill.ts";
 import { fullBackup } from "./full-backup.ts";
 import { tenantInfo, unusableTenants } from "./info.ts";
 import { asJob } from "./long-work.ts";
@@ -39,6 +40,7 @@ export function tenantsManagement(
   | "deleteTenant"
   | "attachTenant"
   | "scrub"
+  | "drill"
   | "rotateKeys"
   | "fullBackup"
 > {
@@ -57,6 +59,7 @@ export function tenantsManagement(
     },
     attachTenant: (id, layers) => attach(deps, id, layers),
     scrub: (id, unnamed) => scrub(deps, id, unnamed),
+    drill: (id, seed) => drill(deps, id, seed),
     rotateKeys: () => rotateKeys(deps),
     fullBackup: (ref, timelineRef, at, use) =>
       finder.withTimeline(ref, timelineRef, (tenant, timeline) =>

@@ -5,6 +5,7 @@ import { Backup, type BackupOptions } from "../actors/backup.ts";
 import { spawnUploader } from "../actors/uploader.ts";
 import { spawnConnections } from "../actors/connections.ts";
 import type { Directory } from "../actors/directory.ts";
+import { spawnDriller } from "../actors/driller.ts";
 import { spawnEvictor } from "../actors/evictor.ts";
 import type { TimelineLookup } from "../actors/page-stream.ts";
 import type { Merger } from "../actors/merger.ts";
@@ -36,6 +37,8 @@ export interface TreeParts {
   readonly backup?: BackupOptions | undefined;
   /** When layers leave the disk; counts only with a backup. */
   readonly eviction?: EvictionPolicy;
+  /** Time between two restore drills of a timeline, ms; 0 or none: none are made. Counts only with a backup. */
+  readonly drillEveryMs?: number;
   readonly listener: Listener;
   /** Links of one tenant at once. */
   readonly tenantConnectionsMax: number;
@@ -101,6 +104,7 @@ export async function growTree(parts: TreeParts): Promise<LiveTree> {
       },
     },
     { name: "evictor", start: (root) => startEvictor(root, parts, live.backup) },
+    { name: "driller", start: (root) => startDriller(root, parts, live) },
     {
       name: "scheduler",
       start: (root) => {
@@ -140,6 +144,15 @@ function startEvictor(root: Scope, parts: TreeParts, backup: Backup | undefined)
     disk: () => diskUsage(dataDir),
   });
   return { stop: async () => evictor.stop() };
+}
+
+function startDriller(root: Scope, parts: TreeParts, { backup, redo }: Live): Running {
+  const { drillEveryMs: everyMs = 0, shared } = parts;
+  if (backup === undefined) return { stop: () => Promise.resolve() };
+  const { directory, log, clock, dataDir } = shared;
+  const disk = (): ReturnType<typeof diskUsage> => diskUsage(dataDir);
+  const deps = { directory, log, clock, dataDir, backup, redo: redo!, disk, everyMs };
+  return spawnDriller(root, POLICY.driller, deps);
 }
 
 function redoDeps({ redo, shared: { log } }: TreeParts): Parameters<typeof spawnRedoPool>[1] {

@@ -9,6 +9,7 @@ import { computeCommand } from "./compute.ts";
 import { configCommand } from "./config.ts";
 import { DEFAULT_API, EXIT, exitCode, failure } from "./context.ts";
 import { doctorCommand } from "./doctor.ts";
+import { drillCommand } from "./drill.ts";
 import { dumpCommand } from "./dump.ts";
 import { followCommand } from "./follow.ts";
 import { fullBackupCommand } from "./full-backup.ts";
@@ -64,6 +65,7 @@ export function program(): Command {
     dumpCommand(),
     checkCommand(),
     scrubCommand(),
+    drillCommand(),
     keysCommand(),
     fullBackupCommand(),
     restoreCommandCommand(),

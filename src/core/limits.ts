@@ -356,6 +356,26 @@ export const SCRUB_PROBLEMS_LISTED_MAX = 1_000;
 export const SCRUB_READS_MAX = 2;
 /** Objects of one timeline that no manifest names and that one scrub looks at; the next one sees the rest. */
 export const SCRUB_UNNAMED_MAX = 10_000;
+/** Bytes of layer files that one restore drill of a timeline brings to the local disk: four of the largest. */
+export const DRILL_BYTES_MAX = 512 * MiB;
+/** A restore drill of a timeline begins nothing new after this time, ms. */
+export const DRILL_MS_MAX = 10 * 60_000;
+/** Layers of a manifest that a drill takes by chance, and pages that it compares of each; as many again of layers as they are served. */
+export const DRILL_LAYERS_MAX = 4;
+export const DRILL_PAGES_A_LAYER = 8;
+/** Keys of a layer that a drill looks at before others have a turn: some milliseconds. */
+export const DRILL_KEYS_PER_TURN = 2_000;
+/** Files of restored layers that are open at one time. */
+export const DRILL_OPEN_FILES = 64;
+/** Pages that a drill has made stay in memory for this many bytes: the next LSN may need them. */
+export const DRILL_CACHE_BYTES = MiB;
+/** Problems that are remembered of a drill; a scrub finds all. */
+export const DRILL_PROBLEMS_MAX = 20;
+/** How often it is looked whether a drill is due, ms; one that could not be brought to its end is tried again after the second. */
+export const DRILL_LOOK_MS = 60_000;
+export const DRILL_RETRY_MS = 3_600_000;
+/** A page that is served to a drill comes within this time, ms: layers may have to be fetched for it. */
+export const DRILL_ANSWER_MS_MAX = 2 * FETCH_WAIT_MS_MAX;
 /** A file of master keys, bytes: a key has a line. */
 export const KEY_FILE_BYTES_MAX = 64 * KiB;
 /** Tenants whose keys stay in memory; a key is one request to get again. */

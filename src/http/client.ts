@@ -25,7 +25,7 @@ import type {
   RetentionPolicyInfo,
 } from "../protocol/api-retention.ts";
 import type { CheckReport, Reloaded, Status } from "../protocol/api-status.ts";
-import type { ScrubRequest } from "../protocol/api-backup.ts";
+import type { DrillRequest, ScrubRequest } from "../protocol/api-backup.ts";
 import type { ComputeInfo, FollowRequest, Job, StartComputeRequest } from "../protocol/api-work.ts";
 
 /** The server refused or failed; `message` is its sentence. */
@@ -84,6 +84,7 @@ export class Client {
     });
 
   rotateKeys = (): Promise<Job> => this.call("POST", "/v1/backup/rotate-keys");
+  drill = (request: DrillRequest): Promise<Job> => this.call("POST", "/v1/backup/drill", request);
   scrub = (request: ScrubRequest): Promise<Job> => this.call("POST", "/v1/backup/scrub", request);
 
   deleteTenant = (

@@ -3,7 +3,7 @@
 // running when the program died is over, and what it left behind is cleaned up by the next one.
 
 import { randomUUID } from "node:crypto";
-import type { RotatedKeys, ScrubInfo } from "../protocol/api-backup.ts";
+import type { DrillInfo, RotatedKeys, ScrubInfo } from "../protocol/api-backup.ts";
 import type { CheckReport } from "../protocol/api-status.ts";
 import type { ComputeInfo, Job, JobStep } from "../protocol/api-work.ts";
 import type { TimelineInfo } from "../protocol/api.ts";
@@ -15,6 +15,7 @@ export interface JobResult {
   readonly timeline?: TimelineInfo;
   readonly compute?: ComputeInfo;
   readonly scrub?: ScrubInfo;
+  readonly drill?: DrillInfo;
   readonly keys?: RotatedKeys;
   readonly check?: CheckReport;
   readonly deleted?: readonly string[];

@@ -126,6 +126,8 @@ export interface Management {
   attachTenant(tenant: TenantId, layers: "when-read" | "fetch"): Answer<Job>;
   /** Walks the objects of a tenant's backup, or of all tenants. */
   scrub(tenant: TenantId | undefined, unnamed: "purge" | "keep"): Answer<Job>;
+  /** Restores samples of the backups of a tenant's timelines, or of all, and compares them with what is served. */
+  drill(tenant: TenantId | undefined, seed: number | undefined): Answer<Job>;
   /** Wraps the keys of all tenants in the place with the newest master key. */
   rotateKeys(): Answer<Job>;
   deleteTenant(

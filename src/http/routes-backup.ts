@@ -3,7 +3,7 @@
 import Type from "typebox";
 import { parseTenantId } from "../core/ids.ts";
 import { Lsn } from "../core/lsn.ts";
-import { ScrubRequest } from "../protocol/api-backup.ts";
+import { DrillRequest, ScrubRequest } from "../protocol/api-backup.ts";
 import { Job } from "../protocol/api-work.ts";
 import { Bytes, route } from "./describe.ts";
 import { answer } from "./errors.ts";
@@ -35,6 +35,24 @@ export function backupRoutes(app: App, management: Management): void {
       const { tenant_id: id, purge } = request.body;
       const tenant = id === undefined ? undefined : parseTenantId(id);
       return answer(reply, await management.scrub(tenant, purge === true ? "purge" : "keep"), 202);
+    },
+  );
+
+  app.post(
+    "/v1/backup/drill",
+    {
+      schema: { body: DrillRequest },
+      config: route(
+        "manage",
+        "restores a sample of backups into a scratch folder and compares it with what is served",
+        Job,
+        202,
+      ),
+    },
+    async (request, reply) => {
+      const { tenant_id: id, seed } = request.body;
+      const tenant = id === undefined ? undefined : parseTenantId(id);
+      return answer(reply, await management.drill(tenant, seed), 202);
     },
   );
 

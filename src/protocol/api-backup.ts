@@ -1,7 +1,7 @@
 // Management API: the backup as a whole.
 
 import Type from "typebox";
-import { type Api, Hex32 } from "./api.ts";
+import { type Api, DrillProblemInfo, Hex32, LsnText } from "./api.ts";
 
 export const ScrubRequest = Type.Object(
   {
@@ -51,6 +51,43 @@ export const ScrubInfo = Type.Object({
   problems: Type.Array(ScrubProblemInfo),
 });
 export type ScrubInfo = Api<typeof ScrubInfo>;
+
+export const DrillRequest = Type.Object(
+  {
+    /** All tenants of this server without. */
+    tenant_id: Type.Optional(Hex32),
+    /** Repeats the choices of another drill; chance without. */
+    seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295 })),
+  },
+  { additionalProperties: false },
+);
+export type DrillRequest = Api<typeof DrillRequest>;
+
+export const DrilledTimeline = Type.Object({
+  tenant_id: Hex32,
+  timeline_id: Hex32,
+  name: Type.String(),
+  /** Compared and equal, each as of one LSN; and those that could not be compared. */
+  pages: Type.Number(),
+  skipped: Type.Number(),
+  layers: Type.Number(),
+  bytes: Type.Number(),
+  /** Of the last drill that compared something and found nothing wrong; absent: there was none. */
+  verified_lsn: Type.Optional(LsnText),
+  problems: Type.Array(DrillProblemInfo),
+});
+export type DrilledTimeline = Api<typeof DrilledTimeline>;
+
+export const DrillInfo = Type.Object({
+  place: Type.String(),
+  seed: Type.Number(),
+  /** Of restored layers. */
+  bytes: Type.Number(),
+  /** 0: what was sampled is as it must be. */
+  problems: Type.Number(),
+  timelines: Type.Array(DrilledTimeline),
+});
+export type DrillInfo = Api<typeof DrillInfo>;
 
 /** Tenants by what became of their keys. */
 export const RotatedKeys = Type.Object({

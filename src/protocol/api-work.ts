@@ -1,7 +1,7 @@
 // Management API: jobs (long work with visible steps), following a primary, computes.
 
 import Type from "typebox";
-import { RotatedKeys, ScrubInfo } from "./api-backup.ts";
+import { DrillInfo, RotatedKeys, ScrubInfo } from "./api-backup.ts";
 import { CheckReport } from "./api-status.ts";
 import { type Api, Hex32, LsnText, Name, TimeText, TimelineInfo } from "./api.ts";
 
@@ -98,6 +98,7 @@ export const Job = Type.Object({
     Type.Literal("attach"),
     Type.Literal("restore"),
     Type.Literal("scrub"),
+    Type.Literal("drill"),
     Type.Literal("rotate-keys"),
     Type.Literal("checkpoint"),
     Type.Literal("compact"),
@@ -121,6 +122,7 @@ export const Job = Type.Object({
       timeline: Type.Optional(TimelineInfo),
       compute: Type.Optional(ComputeInfo),
       scrub: Type.Optional(ScrubInfo),
+      drill: Type.Optional(DrillInfo),
       keys: Type.Optional(RotatedKeys),
       check: Type.Optional(CheckReport),
       /** Names of the timelines that are gone. */

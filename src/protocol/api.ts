@@ -123,6 +123,38 @@ export const DamagedLayers = Type.Array(
 );
 
 /** A timeline's backup; absent where none is configured. */
+/** What is wrong with an object of a backup, as a restore drill met it. */
+export const DrillProblemInfo = Type.Object({
+  kind: Type.Union([
+    Type.Literal("missing"),
+    Type.Literal("corrupt"),
+    /** Whole, and not what the manifest says. */
+    Type.Literal("wrong"),
+    /** It makes another page than the one that is served. */
+    Type.Literal("differs"),
+  ]),
+  /** Of the object. */
+  name: Type.String(),
+  detail: Type.String(),
+});
+
+/** Restore drills of a timeline: the last one, and the last one that found nothing wrong (`verified`). */
+export const DrillFacts = Type.Object({
+  verified_lsn: Type.Optional(LsnText),
+  verified_at: Type.Optional(TimeText),
+  age_seconds: Type.Optional(Type.Number()),
+  ended_at: TimeText,
+  /** Compared, each as of one LSN; and those that could not be. */
+  pages: Type.Number(),
+  skipped: Type.Number(),
+  layers: Type.Number(),
+  bytes: Type.Number(),
+  problems: Type.Array(DrillProblemInfo),
+  /** Why the last one was not brought to its end. */
+  failure: Type.Optional(Type.String()),
+});
+export type DrillFacts = Api<typeof DrillFacts>;
+
 export const BackupInfo = Type.Object({
   state: Type.Union([
     Type.Literal("backing-up"),
@@ -145,6 +177,8 @@ export const BackupInfo = Type.Object({
   /** Layers that left the disk, and that came back, since the timeline was loaded. */
   evicted_layers: Type.Number(),
   fetched_layers: Type.Number(),
+  /** Absent before the first one. */
+  drill: Type.Optional(DrillFacts),
 });
 export type BackupInfo = Api<typeof BackupInfo>;
 

@@ -107,5 +107,23 @@ export const snapshotEntry = z.strictObject({
 });
 export type SnapshotEntry = Readonly<z.infer<typeof snapshotEntry>>;
 
+const drillProblem = z.strictObject({
+  kind: z.enum(["missing", "corrupt", "wrong", "differs"]),
+  name: z.string(),
+  detail: z.string(),
+});
+
+/** What restore drills have found, by timeline; in the tenant's settings as "drills". See core/backup/drill.ts. */
+export const drillRecords = z.record(
+  z.string(),
+  z.strictObject({
+    verified: z.strictObject({ lsn: lsnField, atMs: timeMs }).optional(),
+    endedAtMs: timeMs,
+    ...{ pages: countField, skipped: countField, layers: countField, bytes: countField },
+    problems: z.array(drillProblem),
+    failure: z.string().optional(),
+  }),
+);
+
 export const settingValue = z.json();
 export type SettingValue = z.infer<typeof settingValue>;

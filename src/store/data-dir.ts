@@ -1,6 +1,7 @@
 // Where everything lies below the data directory, and its format version.
 //
 //   FORMAT                                        "pageserver data 1"
+//   cache/                                        what can be made again, and the scratch folder of restore drills
 //   tenants/<tenant>/catalog                      LMDB: catalog.ts (and LMDB's catalog-lock)
 //   tenants/<tenant>/timelines/<timeline>/layers/ sealed layers: <sequence>-<first>-<last>.layer
 //   tenants/<tenant>/timelines/<timeline>/wal/    WAL segment files: wal-files.ts
@@ -27,6 +28,8 @@ export const timelinePath = (root: string, tenant: TenantId, timeline: TimelineI
   path.join(timelinesPath(root, tenant), timeline);
 export const layersPath = (timelineDirectory: string): string =>
   path.join(timelineDirectory, "layers");
+/** Where restore drills put layers; what is there is of no use to anybody else. */
+export const drillPath = (root: string): string => path.join(root, "cache", "drill");
 export const walPath = (timelineDirectory: string): string => path.join(timelineDirectory, "wal");
 
 /**
@@ -206,6 +209,10 @@ export function removeOrphanTimelines(root: string, tenant: TenantId, catalog: C
 /** Removes a directory with all that is in it, off the event loop: gigabytes take a while. */
 export const removeDirectoryLater = (directory: string): Promise<void> =>
   fs.promises.rm(directory, { recursive: true, force: true });
+
+/** What a restore drill that a crash cut short has left: a few files. */
+export const removeDrill = (root: string): void =>
+  fs.rmSync(drillPath(root), { recursive: true, force: true });
 
 /** Removes a timeline's files, after its catalog entry. */
 export function removeTimelineFiles(timelineDirectory: string): void {

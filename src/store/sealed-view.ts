@@ -44,6 +44,11 @@ export class SealedView implements VersionStore {
     return this.hops[0]!.map;
   }
 
+  /** In the order of the hops. */
+  get maps(): readonly LayerMap[] {
+    return this.hops.map(({ map }) => map);
+  }
+
   visit(group: Group, block: number, at: Lsn, floor: Lsn, visitor: VersionVisitor): boolean {
     let top = at;
     for (const { map, upTo } of this.hops) {

@@ -93,6 +93,7 @@ export function memoryManagement(): MemoryManagement {
         : ok(tenantOf(timelines)),
     createTenant: async (id) => ok({ ...tenantOf(timelines), id: id ?? TENANT }),
     attachTenant: async () => missing("the backup"),
+    drill: async () => missing("the backup"),
     scrub: async () => missing("the backup"),
     rotateKeys: async () => missing("the backup"),
     fullBackup: async () => missing("the timeline"),

@@ -32,6 +32,7 @@ const ROUTES: Readonly<Record<string, "open" | "read" | "change" | "manage">> = 
   "DELETE /v1/tenant/:tenant": "manage",
   "POST /v1/tenant/:tenant/attach": "manage",
   "POST /v1/backup/scrub": "manage",
+  "POST /v1/backup/drill": "manage",
   "GET /v1/tenant/:tenant/timeline/:timeline/fullbackup": "read",
   "POST /v1/backup/rotate-keys": "manage",
   "POST /v1/tenant/:tenant/check": "read",

@@ -126,7 +126,11 @@ test("jobs, moments, and the server itself", async () => {
     cli("server", "metrics"),
     cli("complete", "--", "timeline", "show", "ma"),
   ]);
-  expect(jobs).toMatchObject([
+  // What other tests have asked to be checked, merged or deleted is a job as well.
+  const begun = (jobs as unknown as readonly { kind: string }[]).filter(({ kind }) =>
+    ["compute-start", "compute-stop", "follow"].includes(kind),
+  );
+  expect(begun).toMatchObject([
     { kind: "compute-start", target: "main", state: "done" },
     { kind: "compute-stop", target: "main", state: "done" },
     { kind: "follow", target: "p", state: "failed" },

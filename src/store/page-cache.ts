@@ -100,7 +100,10 @@ export class PageCache {
     return this.chunks[Math.floor(slot / CHUNK_SLOTS)]!.subarray(start, start + PAGE_BYTES);
   }
 
-  /** Copies the page at bytes[start, start + 8192). One that is known to be newer stays. */
+  /**
+   * Copies the page at bytes[start, start + 8192). One that is known to be newer stays. `isCheap`: it is soon made
+   * again, so of those that are not known a full cache takes in one in PAGE_CACHE_ADMIT_ONE_IN.
+   */
   put(
     scope: CacheScope,
     block: number,
@@ -108,11 +111,15 @@ export class PageCache {
     upTo: Lsn,
     bytes: Uint8Array,
     start: number,
+    isCheap = false,
   ): void {
     if (this.heads.length === 0) this.allocate();
     let slot = this.lookUp(scope, block);
-    if (slot === NONE) slot = this.freeSlot(scope, block);
-    else {
+    if (slot === NONE) {
+      const isFull = this.used === this.capacity;
+      if (isCheap && isFull && this.nextRandom() % PAGE_CACHE_ADMIT_ONE_IN !== 0) return;
+      slot = this.freeSlot(scope, block);
+    } else {
       this.words[slot * SLOT_WORDS + WAS_USED] = 1;
       if (this.from(slot) === from) this.extend(slot, upTo);
       if (this.from(slot) >= from) return;
@@ -120,22 +127,6 @@ export class PageCache {
     this.lsns[slot * SLOT_DOUBLES + FROM] = from;
     this.lsns[slot * SLOT_DOUBLES + UP_TO] = upTo;
     this.page(slot).set(bytes.subarray(start, start + PAGE_BYTES));
-  }
-
-  /** Like put, but a full cache takes in only one in PAGE_CACHE_ADMIT_ONE_IN: for pages that are soon made again. */
-  offer(
-    scope: CacheScope,
-    block: number,
-    from: Lsn,
-    upTo: Lsn,
-    bytes: Uint8Array,
-    start: number,
-  ): void {
-    const isFull = this.used === this.capacity;
-    if (isFull && this.nextRandom() % PAGE_CACHE_ADMIT_ONE_IN !== 0) {
-      if (this.lookUp(scope, block) === NONE) return;
-    }
-    this.put(scope, block, from, upTo, bytes, start);
   }
 
   /** Drops all entries and their memory. */

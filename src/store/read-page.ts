@@ -108,9 +108,7 @@ export class PageReader {
     const copy = this.relations.dbCopy(rel.spc, rel.db, at);
     const from = Math.max(newest, copy?.lsn ?? LSN_INVALID) as Lsn;
     const upTo = Math.min(at, this.store.newestLsn) as Lsn;
-    if (from > upTo) return;
-    if (byRedo) this.cache.put(this.scope, block, from, upTo, out, start);
-    else this.cache.offer(this.scope, block, from, upTo, out, start);
+    if (from <= upTo) this.cache.put(this.scope, block, from, upTo, out, start, !byRedo);
   }
 
   private enter(rel: RelTag): void {

@@ -135,7 +135,7 @@ describe("what a full page cache keeps", () => {
       let hits = 0;
       for (const block of blocks) {
         if (find(cache, block) !== undefined) hits++;
-        else cache.offer(SCOPE, block, lsn(1), lsn(1), page(0), 0);
+        else cache.put(SCOPE, block, lsn(1), lsn(1), page(0), 0, true);
       }
       return hits / blocks.length;
     };
@@ -150,7 +150,7 @@ describe("what a full page cache keeps", () => {
   test("a page offered to a cache with room is in it, and a newer one replaces it at once", () => {
     const cache = new PageCache(room(2));
     const offer = (block: number, from: number, fill: number): void =>
-      cache.offer(SCOPE, block, lsn(from), lsn(from), page(fill), 0);
+      cache.put(SCOPE, block, lsn(from), lsn(from), page(fill), 0, true);
     offer(1, 1, 1);
     offer(2, 1, 2);
     for (const [from, block] of [1, 2, 1, 2, 1, 2].entries()) {

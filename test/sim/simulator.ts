@@ -1,7 +1,8 @@
 // A tenant's timelines under random writes, branches, leases, merges, moving cutoffs, full disks and
 // crashes between any two steps of a disk, with the real store, merge and retention code. After every
 // step random reads are compared with the model: what retention permits must be right, all else must be
-// refused. See law.ts.
+// refused. See law.ts. Longer than other files because each step may end in a crash, after which every
+// part of what is known of a line is taken up again: its steps share that state.
 
 import { assert } from "../../src/core/assert.ts";
 import { type MergePlan, mergeAll, planMerge } from "../../src/core/compaction.ts";

@@ -19,6 +19,7 @@ import { restorePage } from "../../../src/protocol/restore-page.ts";
 import { WalDecoder } from "../../../src/protocol/wal/decoder.ts";
 import type { RecordSpec } from "../../../src/protocol/wal/writer.ts";
 import { WalBuilder } from "../../support/wal-builder.ts";
+import { RM } from "../../../src/protocol/wal/rmgr.ts";
 
 const NO_CHUNK = new Arena().chunk;
 const keyOf = (g: Group, block: number): string => `${g.kind}/${g.a}/${g.b}/${g.c}/${g.d}/${block}`;
@@ -318,3 +319,11 @@ export function main(...fields: readonly (number | Uint8Array)[]): Uint8Array {
     }),
   );
 }
+
+/** A commit (info 0) or an abort (0x20) that has nothing but its transaction. */
+export const plainEnd = (info: number, xid: number): RecordSpec => ({
+  rmid: RM.XACT,
+  info,
+  xid,
+  main: main(1, 0),
+});
